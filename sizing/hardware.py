@@ -1,0 +1,69 @@
+"""Hardware: what one host has, measured by `llm-size probe` or taken from the GPU catalogue.
+
+Memory of a GPU is what NVML reports; `memory_reserved_bytes` is the driver's own share of it, so
+`memory_usable_bytes` is what CUDA can offer (NVML total less reserve; nvml.h, nvmlMemory_v2_t).
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from sizing.documents import Document, Part
+
+Accelerator = Literal["cpu", "cuda"]
+
+
+class Gpu(Part):
+    """One GPU as NVML names and measures it."""
+
+    index: int = Field(ge=0)
+    uuid: str
+    name: str
+    memory_total_bytes: int = Field(gt=0)
+    memory_reserved_bytes: int = Field(ge=0)
+    memory_used_bytes: int = Field(default=0, ge=0)
+    compute_capability: tuple[int, int]
+    nvlink_peers: tuple[int, ...] = ()
+
+    @property
+    def memory_usable_bytes(self) -> int:
+        """What CUDA offers: total less the driver's reserve."""
+        return self.memory_total_bytes - self.memory_reserved_bytes
+
+    @model_validator(mode="after")
+    def _reserve_is_below_total(self) -> Self:
+        if self.memory_reserved_bytes >= self.memory_total_bytes:
+            raise ValueError(
+                f"GPU {self.index} reserves {self.memory_reserved_bytes} of {self.memory_total_bytes} bytes"
+            )
+        return self
+
+
+class Cpu(Part):
+    """The processor of a host: the logical cores that a process may use, by number."""
+
+    model: str
+    architecture: str
+    cores: tuple[int, ...] = Field(min_length=1)
+    flags: tuple[str, ...] = ()
+
+
+class Hardware(Document):
+    """One host, as measured."""
+
+    host: str
+    accelerator: Accelerator
+    cpu: Cpu
+    memory_total_bytes: int = Field(gt=0)
+    driver_version: str | None = None
+    cuda_driver_version: str | None = None
+    gpus: tuple[Gpu, ...] = ()
+
+    @model_validator(mode="after")
+    def _accelerator_matches_gpus(self) -> Self:
+        if self.accelerator == "cuda" and not self.gpus:
+            raise ValueError('accelerator is "cuda" but gpus is empty; a host without GPUs is "cpu"')
+        uuids = [gpu.uuid for gpu in self.gpus]
+        if len(set(uuids)) != len(uuids):
+            raise ValueError("two GPUs have the same uuid")
+        return self

@@ -1,0 +1,74 @@
+"""Request: what the operator wishes for one site (`inventories/<site>/request.yml`). It holds wishes, not decisions."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from sizing.documents import Document, Part
+
+Objective = Literal["throughput", "latency", "context"]
+Quality = Literal["strict", "balanced"]
+
+
+class ModelRequest(Part):
+    """One model that clients will call by `name`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", description="public name that clients send")
+    source: str = Field(description="catalogue id (Qwen/Qwen3-32B) or a directory of the site's model store")
+    context_tokens: int = Field(gt=0, description="window: prompt and answer together")
+    output_tokens: int = Field(gt=0, description="share of the window that is kept for the answer")
+    users: int = Field(default=8, gt=0, description="requests in flight, over all replicas")
+    replicas: int = Field(default=1, gt=0)
+    hosts: tuple[str, ...] | None = Field(default=None, description="hosts that may carry it; default: every engine host")
+    input_cost_per_token: float = Field(default=0.0, ge=0)
+    output_cost_per_token: float = Field(default=0.0, ge=0)
+    fallbacks: tuple[str, ...] = ()
+    vllm_options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="further `vllm serve` options, by vLLM's own names; sizing options are refused"
+    )
+
+    @model_validator(mode="after")
+    def _answer_leaves_room_for_a_prompt(self) -> Self:
+        if self.output_tokens >= self.context_tokens:
+            raise ValueError(
+                f"{self.name}: output_tokens {self.output_tokens} leaves no room for a prompt in "
+                f"context_tokens {self.context_tokens}; lower it"
+            )
+        return self
+
+
+class Routing(Part):
+    """How the gateway treats a failing deployment (LiteLLM router_settings)."""
+
+    strategy: Literal["simple-shuffle", "least-busy", "latency-based-routing", "usage-based-routing-v2"] = "simple-shuffle"
+    num_retries: int = Field(default=2, ge=0)
+    retry_after_seconds: int = Field(default=0, ge=0)
+    timeout_seconds: int = Field(default=600, gt=0)
+    stream_timeout_seconds: int = Field(default=60, gt=0)
+    allowed_fails: int = Field(default=1, ge=0)
+    cooldown_seconds: int = Field(default=10, ge=0)
+
+
+class Request(Document):
+    """The wish for one site."""
+
+    site: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    models: tuple[ModelRequest, ...] = Field(min_length=1)
+    objective: Objective = "throughput"
+    quality: Quality = "strict"
+    gateway_port: int = Field(default=4000, ge=1024, le=65535)
+    gateway_workers: int = Field(default=1, ge=1)
+    first_engine_port: int = Field(default=8001, ge=1024, le=65000)
+    routing: Routing = Routing()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        names = [model.name for model in self.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"model {name} is requested twice; give every model its own name")
+        for model in self.models:
+            for fallback in model.fallbacks:
+                if fallback not in names or fallback == model.name:
+                    raise ValueError(f"{model.name} falls back to {fallback}, which is not another requested model")
+        return self
