@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from sizing.documents import Document, Part
+from sizing.documents import Document, Part, digest_of
 
 Accelerator = Literal["cpu", "cuda"]
 
@@ -67,3 +67,10 @@ class Hardware(Document):
         if len(set(uuids)) != len(uuids):
             raise ValueError("two GPUs have the same uuid")
         return self
+
+    def digest(self) -> str:
+        """The fingerprint of what does not change by itself: memory in use at the moment is left out."""
+        content = self.model_dump(mode="json")
+        for gpu in content["gpus"]:
+            del gpu["memory_used_bytes"]
+        return digest_of(content)

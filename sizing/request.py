@@ -19,12 +19,15 @@ class ModelRequest(Part):
     output_tokens: int = Field(gt=0, description="share of the window that is kept for the answer")
     users: int = Field(default=8, gt=0, description="requests in flight, over all replicas")
     replicas: int = Field(default=1, gt=0)
-    hosts: tuple[str, ...] | None = Field(default=None, description="hosts that may carry it; default: every engine host")
+    hosts: tuple[str, ...] | None = Field(
+        default=None, description="hosts that may carry it; default: every engine host"
+    )
     input_cost_per_token: float = Field(default=0.0, ge=0)
     output_cost_per_token: float = Field(default=0.0, ge=0)
     fallbacks: tuple[str, ...] = ()
     vllm_options: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="further `vllm serve` options, by vLLM's own names; sizing options are refused"
+        default_factory=dict,
+        description="further `vllm serve` options, by vLLM's own names; sizing options are refused",
     )
 
     @model_validator(mode="after")
@@ -40,7 +43,9 @@ class ModelRequest(Part):
 class Routing(Part):
     """How the gateway treats a failing deployment (LiteLLM router_settings)."""
 
-    strategy: Literal["simple-shuffle", "least-busy", "latency-based-routing", "usage-based-routing-v2"] = "simple-shuffle"
+    strategy: Literal["simple-shuffle", "least-busy", "latency-based-routing", "usage-based-routing-v2"] = (
+        "simple-shuffle"
+    )
     num_retries: int = Field(default=2, ge=0)
     retry_after_seconds: int = Field(default=0, ge=0)
     timeout_seconds: int = Field(default=600, gt=0)
