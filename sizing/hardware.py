@@ -4,13 +4,19 @@ Memory of a GPU is what NVML reports; `memory_reserved_bytes` is the driver's ow
 `memory_usable_bytes` is what CUDA can offer (NVML total less reserve; nvml.h, nvmlMemory_v2_t).
 """
 
+import json
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from sizing.documents import Document, Part, digest_of
+from sizing.documents import Document, Part, digest_of, read_structured_file
+from sizing.errors import DocumentError
 
 Accelerator = Literal["cpu", "cuda"]
+
+HARDWARE_KEY = "appliance_hardware"
+"""The single top-level key of `host_vars/<host>/hardware.json`, which Ansible loads as host variables."""
 
 
 class Gpu(Part):
@@ -67,6 +73,18 @@ class Hardware(Document):
         if len(set(uuids)) != len(uuids):
             raise ValueError("two GPUs have the same uuid")
         return self
+
+    @classmethod
+    def load_host_vars(cls, path: Path) -> Self:
+        """The hardware in a `host_vars/<host>/hardware.json`."""
+        content = read_structured_file(path)
+        if not isinstance(content, dict) or set(content) != {HARDWARE_KEY}:
+            raise DocumentError(f"{path}: expected the single top-level key {HARDWARE_KEY}; run playbooks/probe.yml")
+        return cls.parse(content[HARDWARE_KEY], origin=str(path))
+
+    def to_host_vars(self) -> str:
+        """The text of a `host_vars/<host>/hardware.json`."""
+        return json.dumps({HARDWARE_KEY: self.model_dump(mode="json")}, indent=2) + "\n"
 
     def digest(self) -> str:
         """The fingerprint of what does not change by itself: memory in use at the moment is left out."""

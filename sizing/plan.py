@@ -52,7 +52,7 @@ class VllmOptions(Part):
 
 
 class EngineMemory(Part):
-    """Where the memory of one rank goes, in bytes (vLLM v1/worker/gpu_worker.py, 0.32.0: determine_available_memory)."""
+    """Where the memory of one rank goes (vLLM 0.32.0, v1/worker/gpu_worker.py: determine_available_memory)."""
 
     usable_bytes: int = Field(gt=0)
     requested_bytes: int = Field(gt=0)
