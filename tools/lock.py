@@ -32,6 +32,7 @@ class Lock:
     folder: str
     overrides: bool = False
     excludes: bool = False
+    local_wheels: bool = True  # whether pip's find-links folders take part
 
     @property
     def source(self) -> Path:
@@ -50,7 +51,8 @@ class Lock:
 
 LOCKS = (
     Lock(name="vllm-cpu", folder="roles/vllm/files", excludes=True),
-    Lock(name="vllm-cuda", folder="roles/vllm/files"),
+    # Without local wheels: a CPU build of torch lying there (2.13.0+cpu) would rank above the CUDA build (2.13.0).
+    Lock(name="vllm-cuda", folder="roles/vllm/files", local_wheels=False),
     Lock(name="gateway", folder="roles/gateway/files", overrides=True),
 )
 
@@ -102,7 +104,7 @@ def compile_command(lock: Lock, *, output: Path, upgrade: bool, settings: dict[s
     ]  # fmt: skip
     for option, path in lock.extras:
         command += [option, str(path)]
-    for folder in settings["find-links"]:
+    for folder in settings["find-links"] if lock.local_wheels else ():
         command += ["--find-links", folder]
     for index in settings["index-url"][-1:]:
         command += ["--default-index", index]
@@ -120,9 +122,7 @@ def make(lock: Lock, *, upgrade: bool) -> None:
         if lock.output.is_file():
             shutil.copyfile(lock.output, fresh)
         command = compile_command(lock, output=fresh, upgrade=upgrade, settings=pip_settings())
-        done = subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise LockError(f"{lock.name}: uv could not resolve it:\n{done.stderr.strip()}")
         body = fresh.read_text(encoding="utf-8").replace(f"{REPOSITORY}/", "")
@@ -154,7 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [lock for lock in LOCKS if not options.names or lock.name in options.names]
     try:
         if options.check:
-            return 0 if all([check(lock) for lock in chosen]) else 1
+            stale = [lock.name for lock in chosen if not check(lock)]
+            return 1 if stale else 0
         for lock in chosen:
             make(lock, upgrade=options.upgrade)
     except LockError as error:
