@@ -30,6 +30,7 @@ class Gpu(Part):
     memory_used_bytes: int = Field(default=0, ge=0)
     compute_capability: tuple[int, int]
     nvlink_peers: tuple[int, ...] = ()
+    memory_unified: bool = Field(default=False, description="shares the host's memory (GB10); NVML reports none")
 
     @property
     def memory_usable_bytes(self) -> int:

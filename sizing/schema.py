@@ -1,0 +1,43 @@
+"""Schema: the JSON Schemas of the documents, generated from the models that check them."""
+
+import json
+from pathlib import Path
+
+from sizing.documents import Part
+from sizing.hardware import Hardware
+from sizing.plan import Plan
+from sizing.report import Report
+from sizing.request import Request
+
+
+def documents() -> dict[str, type[Part]]:
+    """Every document that leaves Python, by the name of its schema."""
+    return {"hardware": Hardware, "plan": Plan, "report": Report, "request": Request}
+
+
+def schema_text(document: type[Part]) -> str:
+    """The JSON Schema of one document, by the names that stand in its files."""
+    schema = document.model_json_schema(mode="validation", by_alias=True)
+    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def stale_schemas(directory: Path) -> tuple[Path, ...]:
+    """The schema files that do not say what the models say."""
+    expected = {directory / f"{name}.schema.json": schema_text(document) for name, document in documents().items()}
+    different = [path for path, text in expected.items() if not path.exists() or path.read_text("utf-8") != text]
+    unknown = [path for path in directory.glob("*.schema.json") if path not in expected]
+    return tuple(sorted(different + unknown))
+
+
+def write_schemas(directory: Path) -> tuple[Path, ...]:
+    """Writes the stale ones (and removes those of documents that are gone); returns what it touched."""
+    directory.mkdir(parents=True, exist_ok=True)
+    stale = stale_schemas(directory)
+    for path in stale:
+        document = documents().get(path.name.removesuffix(".schema.json"))
+        if document is None:
+            path.unlink()
+        else:
+            path.write_text(schema_text(document), encoding="utf-8")
+    return stale

@@ -1,0 +1,128 @@
+/* A libnvidia-ml.so.1 without a GPU, for the real nvidia-ml-py to load. ABI after the public NVML reference.
+
+   NVML_STUB chooses the host: h100x2, gb10, mig, busy, nodriver, mismatch, empty.
+   Built with -DWITHOUT_MEMORY_V2 it lacks nvmlDeviceGetMemoryInfo_v2, as drivers before 510 do. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int Return;
+typedef void *Device;
+enum {
+    SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6,
+    INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, LIB_RM_VERSION_MISMATCH = 18, ARGUMENT_VERSION_MISMATCH = 25
+};
+#define MIB (1024ULL * 1024ULL)
+
+static int initialised = 0;
+static char gpus[8];      /* the address of element i is the handle of GPU i */
+static char mig_devices[8]; /* likewise for the MIG devices of GPU 0 */
+
+static int host_is(const char *name) {
+    const char *chosen = getenv("NVML_STUB");
+    return !strcmp(chosen ? chosen : "h100x2", name);
+}
+static unsigned gpu_count(void) {
+    return host_is("empty") ? 0u : (host_is("gb10") || host_is("mig")) ? 1u : 2u;
+}
+static int is_mig_device(Device device) {
+    return (char *)device >= mig_devices && (char *)device < mig_devices + sizeof mig_devices;
+}
+static unsigned index_of(Device device) {
+    return (unsigned)((char *)device - (is_mig_device(device) ? mig_devices : gpus));
+}
+static Return copy_text(char *buffer, unsigned length, const char *text) {
+    if (strlen(text) + 1 > length) return INSUFFICIENT_SIZE;
+    strcpy(buffer, text);
+    return SUCCESS;
+}
+
+Return nvmlInitWithFlags(unsigned flags) {
+    (void)flags;
+    if (host_is("nodriver")) return DRIVER_NOT_LOADED;
+    if (host_is("mismatch")) return LIB_RM_VERSION_MISMATCH;
+    initialised = 1;
+    return SUCCESS;
+}
+Return nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+Return nvmlShutdown(void) {
+    if (!initialised) return UNINITIALIZED;
+    initialised = 0;
+    return SUCCESS;
+}
+const char *nvmlErrorString(Return code) {
+    switch (code) {
+    case SUCCESS: return "Success";
+    case NOT_SUPPORTED: return "Not Supported";
+    case NO_PERMISSION: return "Insufficient Permissions";
+    case DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    default: return "Unknown Error";
+    }
+}
+Return nvmlSystemGetDriverVersion(char *buffer, unsigned length) {
+    return copy_text(buffer, length, host_is("gb10") ? "580.142" : "580.126.09");
+}
+Return nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 13010; return SUCCESS; }
+Return nvmlDeviceGetCount_v2(unsigned *count) { *count = gpu_count(); return SUCCESS; }
+Return nvmlDeviceGetHandleByIndex_v2(unsigned index, Device *device) {
+    if (index >= gpu_count()) return INVALID_ARGUMENT;
+    *device = &gpus[index];
+    return SUCCESS;
+}
+Return nvmlDeviceGetName(Device device, char *buffer, unsigned length) {
+    if (is_mig_device(device)) return copy_text(buffer, length, "NVIDIA H100 80GB HBM3 MIG 3g.40gb");
+    return copy_text(buffer, length, host_is("gb10") ? "NVIDIA GB10" : "NVIDIA H100 80GB HBM3");
+}
+Return nvmlDeviceGetUUID(Device device, char *buffer, unsigned length) {
+    char text[64];
+    snprintf(text, sizeof text, "%s-00000000-0000-0000-0000-00000000000%u", is_mig_device(device) ? "MIG" : "GPU",
+             index_of(device));
+    return copy_text(buffer, length, text);
+}
+
+typedef struct { unsigned long long total, free, used; } MemoryV1;
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } MemoryV2;
+Return nvmlDeviceGetMemoryInfo(Device device, MemoryV1 *memory) {
+    (void)device;
+    if (host_is("gb10")) return NOT_SUPPORTED;
+    memory->total = 81559 * MIB;
+    memory->used = (625 + 4) * MIB; /* version 1 counts the reserve as used */
+    memory->free = memory->total - memory->used;
+    return SUCCESS;
+}
+#ifndef WITHOUT_MEMORY_V2
+Return nvmlDeviceGetMemoryInfo_v2(Device device, MemoryV2 *memory) {
+    if (host_is("gb10")) return NOT_SUPPORTED;
+    if (memory->version != (sizeof(MemoryV2) | (2u << 24))) return ARGUMENT_VERSION_MISMATCH;
+    if (host_is("mig") && !is_mig_device(device)) return NO_PERMISSION;
+    memory->total = (is_mig_device(device) ? 40448 : 81559) * MIB;
+    memory->reserved = (is_mig_device(device) ? 0 : 625) * MIB;
+    memory->used = (host_is("busy") && index_of(device) == 1 ? 20480 : 4) * MIB;
+    memory->free = memory->total - memory->reserved - memory->used;
+    return SUCCESS;
+}
+#endif
+Return nvmlDeviceGetCudaComputeCapability(Device device, int *major, int *minor) {
+    if (is_mig_device(device)) return NOT_SUPPORTED;
+    *major = host_is("gb10") ? 12 : 9;
+    *minor = host_is("gb10") ? 1 : 0;
+    return SUCCESS;
+}
+Return nvmlDeviceGetMigMode(Device device, unsigned *current, unsigned *pending) {
+    (void)device;
+    if (host_is("gb10")) return NOT_SUPPORTED;
+    *current = *pending = host_is("mig");
+    return SUCCESS;
+}
+Return nvmlDeviceGetMaxMigDeviceCount(Device device, unsigned *count) { (void)device; *count = 7; return SUCCESS; }
+Return nvmlDeviceGetMigDeviceHandleByIndex(Device device, unsigned index, Device *mig_device) {
+    (void)device;
+    if (index != 0 && index != 2) return NOT_FOUND; /* a gap: a device in the middle was destroyed */
+    *mig_device = &mig_devices[index];
+    return SUCCESS;
+}
+Return nvmlDeviceGetP2PStatus(Device one, Device other, int capability, int *status) {
+    (void)one; (void)other; (void)capability;
+    *status = 0;
+    return SUCCESS;
+}
