@@ -1,0 +1,62 @@
+"""Arrows point one way: documents know no arithmetic, arithmetic no decisions, and nothing knows the CLI."""
+
+import ast
+from pathlib import Path
+
+SIZING = Path(__file__).resolve().parents[2] / "sizing"
+LAYERS = (
+    {"units", "errors"},
+    {"documents"},
+    {"catalogue", "hardware", "request", "report", "wish", "model_store", "safetensors_files"},
+    {"plan", "measure"},
+    {"device", "model_facts", "observation"},
+    {"engine_defaults"},
+    {"weights", "kv_cache", "overhead", "constraints"},
+    {"estimate"},
+    {"vllm_options"},
+    {"placement"},
+    {"site"},
+    {"recommend", "probe", "fetch", "explain", "report_page", "schema"},
+    {"verify"},
+)
+
+
+def test_every_import_points_to_a_lower_layer() -> None:
+    level = {name: number for number, names in enumerate(LAYERS) for name in names}
+
+    upward = [
+        f"{module} imports {imported}"
+        for path in SIZING.glob("*.py")
+        for module in [path.stem]
+        if module in level
+        for imported in _imports_of(path)
+        if imported in level and level[imported] > level[module]
+    ]
+
+    assert [] == upward
+
+
+def test_every_module_has_its_place_in_the_layers() -> None:
+    known = set().union(*LAYERS) | {"__init__", "__main__"}
+
+    unplaced = {path.stem for path in SIZING.glob("*.py") if not path.stem.startswith("cli")} - known
+
+    assert set() == unplaced
+
+
+def test_nothing_below_the_command_line_imports_it() -> None:
+    below = [path for path in SIZING.glob("*.py") if not path.stem.startswith("cli")]
+
+    importers = [path.stem for path in below if any(name.startswith("cli") for name in _imports_of(path))]
+
+    assert importers in ([], ["__main__"])
+
+
+def _imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sizing."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "sizing":
+            found.update(alias.name for alias in node.names)
+    return found
