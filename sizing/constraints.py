@@ -1,0 +1,256 @@
+"""Constraints: what vLLM refuses, said before vLLM says it.
+
+Each rule is one function from a configuration to refusals. A refusal quotes vLLM's sentence, names the place in its
+sources (0.32.0), and ends with the nearest configuration that works.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sizing.device import Device
+from sizing.model_shape import ModelFacts
+from sizing.units import round_up
+from sizing.weights import VOCABULARY_MULTIPLE
+
+FP8_WEIGHTS_CAPABILITY = (7, 5)
+FP8_KV_CAPABILITY = (8, 9)
+LONGEST_SEARCH = 1 << 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """The resolved settings that the rules look at: nothing is None that vLLM would have filled in."""
+
+    model: ModelFacts
+    device: Device
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    max_model_len: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    kv_cache_dtype: str
+    multimodal: bool
+    requested_bytes: int | None
+    free_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """One rule that is broken."""
+
+    rule: str
+    message: str
+    source: str
+
+
+def refusals_of(configuration: Configuration) -> tuple[Refused, ...]:
+    """Every rule that this configuration breaks, in the order in which vLLM would meet them."""
+    return tuple(refused for rule in _RULES for refused in rule(configuration))
+
+
+def _max_model_len(configuration: Configuration) -> Iterator[Refused]:
+    longest = configuration.model.max_model_len_tokens
+    if configuration.max_model_len > longest:
+        yield Refused(
+            rule="max_model_len",
+            message=f"User-specified max_model_len ({configuration.max_model_len}) is greater than the derived "
+            f"max_model_len (max_position_embeddings={longest}). Use --max-model-len {longest} or less.",
+            source="vllm/config/model.py:2641",
+        )
+
+
+def _attention_heads(configuration: Configuration) -> Iterator[Refused]:
+    heads, size = configuration.model.query_head_count, configuration.tensor_parallel_size
+    if heads % size:
+        yield Refused(
+            rule="attention_heads",
+            message=f"Total number of attention heads ({heads}) must be divisible by tensor parallel size ({size}). "
+            f"{_try_size(configuration)}",
+            source="vllm/config/model.py:1546",
+        )
+
+
+def _kv_heads(configuration: Configuration) -> Iterator[Refused]:
+    size = configuration.tensor_parallel_size
+    for heads in sorted({layer.kv_head_count for layer in configuration.model.layers}):
+        if not _kv_heads_work(heads, size):
+            yield Refused(
+                rule="kv_heads",
+                message=f"{heads} KV heads can be neither split over nor replicated on {size} ranks evenly. "
+                f"{_try_size(configuration)}",
+                source=f"vllm/model_executor/models/{configuration.model.model_file} (attention), "
+                "vllm/model_executor/layers/linear.py:1053",
+            )
+
+
+def _divisible_dimensions(configuration: Configuration) -> Iterator[Refused]:
+    size = configuration.tensor_parallel_size
+    for name, dimension, source in _split_dimensions(configuration.model, multimodal=configuration.multimodal):
+        if dimension % size:
+            yield Refused(
+                rule=f"divisible_{name}",
+                message=f"{dimension} is not divisible by {size} ({name.replace('_', ' ')}). "
+                f"{_try_size(configuration)}",
+                source=source,
+            )
+
+
+def _fp8_blocks(configuration: Configuration) -> Iterator[Refused]:
+    model, size = configuration.model, configuration.tensor_parallel_size
+    if model.quantization is None or size == 1 or not _dimensions_work(model, size, configuration.multimodal):
+        return
+    for what, part, block, block_name in _fp8_partitions(model, size):
+        if part % block:
+            yield Refused(
+                rule="fp8_blocks",
+                message=f"Weight {what} = {part} is not divisible by weight quantization {block_name} = {block}. "
+                f"{_try_size(configuration)}",
+                source="vllm/model_executor/layers/quantization/utils/fp8_utils.py:1318",
+            )
+            return
+
+
+def _pipeline(configuration: Configuration) -> Iterator[Refused]:
+    layers, size = configuration.model.layer_count, configuration.pipeline_parallel_size
+    if size > layers:
+        yield Refused(
+            rule="pipeline_stages",
+            message=f"{size} pipeline stages for {layers} layers. Use --pipeline-parallel-size {layers} or less.",
+            source="vllm/distributed/utils.py:125",
+        )
+
+
+def _batch(configuration: Configuration) -> Iterator[Refused]:
+    tokens, sequences = configuration.max_num_batched_tokens, configuration.max_num_seqs
+    if tokens < sequences:
+        yield Refused(
+            rule="max_num_batched_tokens",
+            message=f"max_num_batched_tokens ({tokens}) must be greater than or equal to max_num_seqs ({sequences}). "
+            f"Use --max-num-seqs {tokens} or less, or --max-num-batched-tokens {sequences} or more.",
+            source="vllm/config/scheduler.py:328",
+        )
+
+
+def _fp8_weights_capability(configuration: Configuration) -> Iterator[Refused]:
+    capability = configuration.device.compute_capability
+    if configuration.model.quantization is None or capability is None or capability >= FP8_WEIGHTS_CAPABILITY:
+        return
+    yield Refused(
+        rule="fp8_weights_capability",
+        message=f"The quantization method fp8 is not supported for the current GPU. Minimum capability: 75. Current "
+        f"capability: {_number(capability)}. Use the unquantised checkpoint of the model, or a GPU of capability 7.5 "
+        "(8.9 computes in FP8; below it only the weights are stored so).",
+        source="vllm/config/vllm.py:900, vllm/model_executor/layers/quantization/fp8.py:146",
+    )
+
+
+def _fp8_kv_capability(configuration: Configuration) -> Iterator[Refused]:
+    capability = configuration.device.compute_capability
+    if not configuration.kv_cache_dtype.startswith("fp8") or capability is None or capability >= FP8_KV_CAPABILITY:
+        return
+    if not configuration.multimodal:
+        return
+    name = configuration.device.name
+    yield Refused(
+        rule="fp8_kv_capability",
+        message=f"FP8 KV cache is not supported by the Triton attention backend on {name} (compute capability "
+        f"{capability[0]}.{capability[1]}); native FP8 (fp8e4nv) requires SM89+. Use --kv-cache-dtype auto.",
+        source="vllm/v1/attention/backends/triton_attn.py:486",
+    )
+
+
+def _free_memory(configuration: Configuration) -> Iterator[Refused]:
+    requested_bytes, free_bytes = configuration.requested_bytes, configuration.free_bytes
+    if requested_bytes is None or requested_bytes <= free_bytes:
+        return
+    budget_bytes = configuration.device.memory_budget_bytes
+    largest = int(100 * free_bytes / budget_bytes) / 100
+    yield Refused(
+        rule="free_memory",
+        message=f"Free memory on device ({_gib(free_bytes)}/{_gib(budget_bytes)} GiB) on startup is less than desired "
+        f"GPU memory utilization ({_gib(requested_bytes)} GiB). Use --gpu-memory-utilization {largest:.2f} or less, "
+        "or stop what else uses the device.",
+        source="vllm/v1/worker/utils.py:716"
+        if configuration.device.accelerator == "cuda"
+        else "vllm/v1/worker/cpu_worker.py:81",
+    )
+
+
+_RULES: tuple[Callable[[Configuration], Iterator[Refused]], ...] = (
+    _max_model_len,
+    _fp8_weights_capability,
+    _attention_heads,
+    _kv_heads,
+    _divisible_dimensions,
+    _fp8_blocks,
+    _pipeline,
+    _batch,
+    _fp8_kv_capability,
+    _free_memory,
+)
+
+
+def _try_size(configuration: Configuration) -> str:
+    """The nearest tensor-parallel size at which no rule about splitting objects; the smaller one of two."""
+    wanted = configuration.tensor_parallel_size
+    model, multimodal = configuration.model, configuration.multimodal
+    for distance in range(1, LONGEST_SEARCH):
+        for size in (wanted - distance, wanted + distance):
+            if size >= 1 and _splitting_works(model, size, multimodal=multimodal):
+                return f"Use --tensor-parallel-size {size}."
+    return "No tensor-parallel size works."
+
+
+def _splitting_works(model: ModelFacts, size: int, *, multimodal: bool) -> bool:
+    return (
+        model.query_head_count % size == 0
+        and all(_kv_heads_work(layer.kv_head_count, size) for layer in model.layers[:1] + model.layers[-1:])
+        and _dimensions_work(model, size, multimodal)
+        and (
+            model.quantization is None
+            or size == 1
+            or all(part % block == 0 for _, part, block, _ in _fp8_partitions(model, size))
+        )
+    )
+
+
+def _kv_heads_work(heads: int, size: int) -> bool:
+    return heads % size == 0 or size % heads == 0
+
+
+def _dimensions_work(model: ModelFacts, size: int, multimodal: bool) -> bool:
+    return all(dimension % size == 0 for _, dimension, _ in _split_dimensions(model, multimodal=multimodal))
+
+
+def _split_dimensions(model: ModelFacts, *, multimodal: bool) -> Iterator[tuple[str, int, str]]:
+    divide = "vllm/distributed/utils.py:51"
+    padded_vocabulary = round_up(model.vocabulary_size, VOCABULARY_MULTIPLE)
+    yield "vocabulary", padded_vocabulary, "vllm/model_executor/layers/vocab_parallel_embedding.py:285"
+    yield "intermediate_size", model.intermediate_size, divide
+    if multimodal and model.vision is not None:
+        yield "vision_heads", model.vision.head_count, divide
+        yield "vision_intermediate_size", model.vision.intermediate_size, divide
+
+
+def _fp8_partitions(model: ModelFacts, size: int) -> Iterator[tuple[str, int, int, str]]:
+    """What vLLM checks against the block: inputs of split rows, outputs of split columns."""
+    if model.quantization is None or model.quantization.block is None:
+        return
+    rows, columns = model.quantization.block
+    head_dim = model.layers[0].head_dim
+    query = model.query_head_count // size * head_dim
+    kv = max(1, model.layers[0].kv_head_count // size) * head_dim
+    inner = model.intermediate_size // size
+    yield "output_partition_size", query, rows, "block_n"
+    yield "output_partition_size", kv, rows, "block_n"
+    yield "input_size_per_partition", query, columns, "block_k"
+    yield "output_partition_size", inner, rows, "block_n"
+    yield "input_size_per_partition", inner, columns, "block_k"
+
+
+def _number(capability: tuple[int, int]) -> int:
+    return capability[0] * 10 + capability[1]
+
+
+def _gib(quantity_bytes: int) -> str:
+    return f"{round(quantity_bytes / (1 << 30), 2)}"

@@ -1,0 +1,107 @@
+"""Engine defaults: what vLLM decides for itself when an option is not given, per version and device.
+
+The numbers are rows of `catalogue/vllm.yaml`, with their places in vLLM's sources; this module only picks the row.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from pydantic import Field
+
+from sizing.catalogue import catalogue_document
+from sizing.device import Device
+from sizing.documents import Part
+from sizing.errors import UnknownFact
+from sizing.model_shape import ModelFacts
+from sizing.units import GIB
+
+BFLOAT16_CAPABILITY = (8, 0)
+"""vllm/platforms/cuda.py:255-264 (0.32.0): below it the supported dtypes are float16 and float32."""
+
+
+class _BatchRow(Part):
+    memory_at_least_gib: int
+    name_lacks: str | None = None
+    max_num_batched_tokens: int
+    max_num_seqs: int
+
+
+class _DeviceRow(Part):
+    block_size_tokens: int
+    async_scheduling: bool
+    batches_in_flight: int
+    world_size_multiplies: bool
+    batch_defaults: tuple[_BatchRow, ...] = Field(min_length=1)
+
+
+class _VersionRow(Part):
+    gpu_memory_utilization: float
+    cuda: _DeviceRow
+    cpu: _DeviceRow
+
+
+class _VersionTable(Part):
+    default_version: str
+    versions: dict[str, _VersionRow]
+
+
+@cache
+def _table() -> _VersionTable:
+    return _VersionTable.model_validate(catalogue_document("vllm.yaml"))
+
+
+DEFAULT_VLLM_VERSION: str = _table().default_version
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineDefaults:
+    """vLLM's own choices for one device."""
+
+    gpu_memory_utilization: float
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    block_size_tokens: int
+    async_scheduling: bool
+    asynchronous_batches_count: int
+
+
+def supported_vllm_versions() -> tuple[str, ...]:
+    """The versions that the catalogue knows."""
+    return tuple(_table().versions)
+
+
+def defaults_for(
+    device: Device, *, vllm_version: str = DEFAULT_VLLM_VERSION, world_size_count: int = 1
+) -> EngineDefaults:
+    """vLLM's defaults for the API server on `device`; `world_size_count` is tensor times pipeline parallel size."""
+    version = _table().versions.get(vllm_version)
+    if version is None:
+        known = ", ".join(_table().versions)
+        raise UnknownFact(f"vLLM {vllm_version} is not in the catalogue; known: {known}")
+    row = version.cuda if device.accelerator == "cuda" else version.cpu
+    batch = next(
+        batch
+        for batch in row.batch_defaults
+        if device.memory_usable_bytes >= batch.memory_at_least_gib * GIB
+        and (batch.name_lacks is None or batch.name_lacks not in device.name.lower())
+    )
+    factor = world_size_count if row.world_size_multiplies else 1
+    return EngineDefaults(
+        gpu_memory_utilization=version.gpu_memory_utilization,
+        max_num_batched_tokens=batch.max_num_batched_tokens * factor,
+        max_num_seqs=batch.max_num_seqs * factor,
+        block_size_tokens=row.block_size_tokens,
+        async_scheduling=row.async_scheduling,
+        asynchronous_batches_count=row.batches_in_flight,
+    )
+
+
+def element_bytes(model: ModelFacts, device: Device) -> int:
+    """Bytes of one unquantised weight with `dtype: auto` (vllm/config/model.py:2405-2446, 0.32.0).
+
+    A card without BF16 falls back to FP16, and to FP32 where the architecture refuses FP16 (Gemma 2 and 3).
+    """
+    capability = device.compute_capability
+    if device.accelerator == "cuda" and capability is not None and capability < BFLOAT16_CAPABILITY:
+        return 2 if model.float16_works else 4
+    return 2
