@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from sizing import cli_documents
-from sizing.console import PROGRAM, answer, complain
+from sizing import cli_documents, cli_fetch
+from sizing.cli_console import PROGRAM, answer, complain
 from sizing.errors import SizingError
 
 USAGE_EXIT_CODE = 2
@@ -52,7 +52,7 @@ def _root(
     """Options before the verb."""
 
 
-for _module in (cli_documents,):
+for _module in (cli_documents, cli_fetch):
     _module.register(app)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sizing.console import answer, say
+from sizing.cli_console import answer, say
 from sizing.errors import DocumentError, SizingError
 from sizing.hardware import Hardware
 from sizing.probe import hardware_from_measurement, probe, without_present_use, write_zipapp

@@ -7,7 +7,7 @@ SIZING = Path(__file__).resolve().parents[2] / "sizing"
 LAYERS = (
     {"units", "errors"},
     {"documents"},
-    {"catalogue", "hardware", "request", "report", "wish", "model_store", "safetensors_files"},
+    {"catalogue", "hardware", "request", "report", "wish", "model_store", "hub", "safetensors_files"},
     {"plan", "measure"},
     {"device", "model_facts", "observation"},
     {"engine_defaults"},

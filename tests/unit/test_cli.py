@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -65,7 +64,7 @@ def test_probe_prints_a_document_and_talks_beside_it() -> None:
     assert answer.stderr.startswith("llm-size: h9: ")
 
 
-def test_probe_turns_a_measurement_into_host_vars_and_refuses_one_of_another_host(tmp_path: Path) -> None:
+def test_probe_turns_a_measurement_into_host_vars_and_refuses_one_of_another_host() -> None:
     measurement = _run("probe", "--accelerator", "cpu", "--host", "h9").stdout
 
     right = _run("probe", "--measurement", "-", "--host", "h9", "--host-vars", stdin=measurement)
