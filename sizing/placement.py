@@ -105,13 +105,15 @@ def _roomiest(
         if room.device_count == 0:
             refused.append(f"{room.host}: {request.name}: no GPU is left")
             continue
+        chosen: Candidate | None = None
         for candidate in candidates_for(facts, room.device, device_count=room.device_count, wish=wish):
-            if not candidate.meets_the_wish:
-                refused.append(f"{room.host}: {request.name}: {candidate.rejection}")
-            elif (shortage := _memory_shortage(room, candidate)) is not None:
-                refused.append(f"{room.host}: {request.name}: {shortage}")
-            else:
-                return room, candidate, refused
+            rejection = candidate.rejection or _memory_shortage(room, candidate)
+            if rejection:
+                refused.append(f"{room.host}: {request.name}: {rejection}")
+            elif chosen is None:
+                chosen = candidate
+        if chosen is not None:
+            return room, chosen, refused
     raise DoesNotFit(f"no host can carry {request.name}: " + "; ".join(dict.fromkeys(refused)))
 
 

@@ -132,10 +132,10 @@ def _facts_for(model: ModelRequest, model_store: Path) -> ModelFacts:
                 f"{model.name}: vllm_options sets {option}, which the plan decides; take it out of the request"
             )
     facts = load_model_facts(model.source, model_store=model_store)
-    if model.context_tokens > facts.max_model_len:
+    if model.context_tokens > facts.max_model_len_tokens:
         raise SizingError(
             f"{model.name}: context_tokens {model.context_tokens} is beyond the model's own "
-            f"{facts.max_model_len} tokens ({model.source}); ask for at most that"
+            f"{facts.max_model_len_tokens} tokens ({model.source}); ask for at most that"
         )
     return facts
 
