@@ -16,6 +16,9 @@ LAYERS = (
     {"vllm_options"},
     {"placement"},
     {"site"},
+    {"verdicts"},
+    {"judge_engines", "judge_models", "judge_spend"},
+    {"judge"},
     {"recommend", "probe", "fetch", "explain", "report_page", "schema"},
     {"verify"},
 )

@@ -1,0 +1,108 @@
+"""Judging one engine: its unit, its lock, its release, its first token, and its figures against the plan's.
+
+A CPU engine gets its KV cache in bytes, so its token count is exact and must be equal. A CUDA engine measures what is
+left after its own warm-up, so it must offer at least what the plan promised.
+"""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+from sizing.observation import EngineObservation
+from sizing.plan import Engine, Plan
+from sizing.report import Check
+from sizing.verdicts import compare, figure, same_version, status_text
+
+
+def judge_engine(plan: Plan, host: str, engine: Engine, seen: EngineObservation) -> Iterator[Check]:
+    """The checks of one engine. When its unit is not active the rest says nothing new, and is left out."""
+    subject = f"{host}/{engine.name}"
+    unit = f"vllm@{engine.name}"
+    active = seen.active_state == "active"
+    yield compare(
+        "engine.unit",
+        subject,
+        f"{unit} is active",
+        expected="active",
+        seen=seen.active_state or seen.error or "unknown",
+        holds=active,
+        advice=f"on {host}: `systemctl status {unit}`, `journalctl -u {unit} -n 50`; then run site.yml",
+    )
+    if not active:
+        return
+    yield from _lock_and_life(plan, subject, unit, seen)
+    yield from _figures(plan, host, engine, subject, seen)
+
+
+def _lock_and_life(plan: Plan, subject: str, unit: str, seen: EngineObservation) -> Iterator[Check]:
+    refusals = (seen.keyless_models_status, seen.keyless_chat_status)
+    yield compare(
+        "engine.locked",
+        subject,
+        "requests without the API key are refused",
+        expected="401 on /v1/models and on /v1/chat/completions",
+        seen=" and ".join(status_text(status) for status in refusals),
+        holds=refusals == (HTTPStatus.UNAUTHORIZED, HTTPStatus.UNAUTHORIZED),
+        advice=f"VLLM_API_KEY did not reach {unit}: look at its environment file in /etc/vllm, run site.yml",
+    )
+    yield compare(
+        "engine.first-token",
+        subject,
+        "the engine generates a token",
+        expected="200 with one token",
+        seen=f"{status_text(seen.first_token_status, seen.error)} with {figure(seen.first_token_count, 'token')}",
+        holds=seen.first_token_status == HTTPStatus.OK and seen.first_token_count == 1,
+        advice=f"`journalctl -u {unit} -n 50` names the error; /health can be 200 while generation fails",
+    )
+    yield compare(
+        "engine.version",
+        subject,
+        "vLLM is the planned release",
+        expected=plan.vllm_version,
+        seen=seen.version or "unknown",
+        holds=same_version(seen.version, plan.vllm_version),
+        advice=f"run site.yml; {unit} takes a new release only when it is restarted",
+    )
+
+
+def _figures(plan: Plan, host: str, engine: Engine, subject: str, seen: EngineObservation) -> Iterator[Check]:
+    window_tokens = engine.vllm_options.max_model_len
+    run_again = (
+        f"the engine runs with other options than the plan's: run site.yml, look at /etc/vllm/{engine.name}.yaml"
+    )
+    yield compare(
+        "engine.window",
+        subject,
+        "the engine's window is the plan's",
+        expected=figure(window_tokens, "tokens"),
+        seen=figure(seen.max_model_len, "tokens"),
+        holds=seen.max_model_len == window_tokens,
+        advice=run_again,
+    )
+    exact = plan.hosts[host].accelerator == "cpu"
+    planned = engine.kv_cache
+    yield compare(
+        "engine.kv-tokens",
+        subject,
+        f"the KV cache holds {'' if exact else 'at least '}the planned tokens",
+        expected=figure(planned.tokens, "tokens") if exact else f"at least {figure(planned.tokens, 'tokens')}",
+        seen=figure(seen.kv_cache_tokens, "tokens"),
+        holds=_enough(seen.kv_cache_tokens, planned.tokens, exact=exact),
+        advice=run_again if exact else f"{run_again}; if they agree, lower users or context_tokens in request.yml",
+    )
+    yield compare(
+        "engine.kv-blocks",
+        subject,
+        "the KV cache is cut into blocks as planned",
+        expected=f"{'' if exact else 'at least '}{figure(planned.block_count, 'blocks')} of "
+        f"{figure(planned.block_size_tokens, 'tokens')}",
+        seen=f"{figure(seen.block_count, 'blocks')} of {figure(seen.block_size_tokens, 'tokens')}",
+        holds=_enough(seen.block_count, planned.block_count, exact=exact)
+        and seen.block_size_tokens == planned.block_size_tokens,
+        advice=run_again,
+    )
+
+
+def _enough(seen: int | None, planned: int, *, exact: bool) -> bool:
+    if seen is None:
+        return False
+    return seen == planned if exact else seen >= planned
