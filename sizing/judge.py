@@ -50,8 +50,8 @@ def _hosts(plan: Plan, observation: Observation) -> Iterator[Check]:
             "host.answers",
             host,
             f"{host} answers",
-            expected="an answer over ssh",
-            seen=f"{host} did not answer: {reason}" if reason else "answered",
+            expected="an answer",
+            seen=f"{host} did not answer: {reason}" if reason else "an answer",
             holds=reason is None,
             advice=f"bring {host} back, then run site.yml and verify again",
         )
