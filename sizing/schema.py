@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from sizing.answer import Estimate
 from sizing.documents import Part
 from sizing.hardware import Hardware
 from sizing.plan import Plan
@@ -12,7 +13,7 @@ from sizing.request import Request
 
 def documents() -> dict[str, type[Part]]:
     """Every document that leaves Python, by the name of its schema."""
-    return {"hardware": Hardware, "plan": Plan, "report": Report, "request": Request}
+    return {"estimate": Estimate, "hardware": Hardware, "plan": Plan, "report": Report, "request": Request}
 
 
 def schema_text(document: type[Part]) -> str:

@@ -6,15 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from sizing.cli import run
 from sizing.model_store import read_manifest, stored_revision
+from tests.command_line import Answer, llm_size
 from tests.fakes.hub import COMMIT, NEXT_COMMIT, FakeHub, running
 
 WEIGHTS = bytes(range(256)) * 100_000
@@ -47,26 +44,12 @@ def hub() -> Iterator[FakeHub]:
         yield hub
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def _options(hub: FakeHub, store: Path) -> list[str]:
     return ["--store", str(store), "--endpoint", hub.url]
 
 
-def _llm_size(*arguments: str) -> Answer:
-    stdout, stderr = StringIO(), StringIO()
-    with redirect_stdout(stdout), redirect_stderr(stderr):
-        returncode = run(arguments)
-    return Answer(returncode=returncode, stdout=stdout.getvalue(), stderr=stderr.getvalue())
-
-
 def _fetch(hub: FakeHub, store: Path, *arguments: str) -> Answer:
-    return _llm_size("fetch", *(arguments or ("lab/small",)), *_options(hub, store))
+    return llm_size("fetch", *(arguments or ("lab/small",)), *_options(hub, store))
 
 
 def _files_in(directory: Path) -> dict[str, bytes]:
@@ -228,8 +211,8 @@ def test_a_directory_is_adopted_once_with_links_followed_and_hidden_files_left_o
     (source / ".git").mkdir()
     (source / ".git" / "HEAD").write_text("x")
 
-    first = _llm_size("fetch", "--from-directory", str(source), "tuned", "--store", str(store))
-    second = _llm_size("fetch", "--from-directory", str(source), "tuned", "--store", str(store))
+    first = llm_size("fetch", "--from-directory", str(source), "tuned", "--store", str(store))
+    second = llm_size("fetch", "--from-directory", str(source), "tuned", "--store", str(store))
 
     assert (0, 0) == (first.returncode, second.returncode), first.stderr + second.stderr
     assert {"config.json", "model.safetensors", "MANIFEST.sha256"} == set(_files_in(store / "tuned"))

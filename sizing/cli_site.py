@@ -1,0 +1,90 @@
+"""The verbs about a planned site: check, explain."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from sizing.cli_console import answer, complain, human_console
+from sizing.errors import SizingError
+from sizing.explain import explain
+from sizing.site import check_freshness, load_plan, load_site
+
+CHECK_EXAMPLES = """\b
+Examples:
+  llm-size check inventories/lab
+"""
+
+EXPLAIN_EXAMPLES = """\b
+Examples:
+  llm-size explain --site inventories/lab
+  llm-size explain --site inventories/lab --engine tiny-qwen3 --json
+"""
+
+Answer = TypeVar("Answer")
+
+SiteOption = Annotated[Path, typer.Option("--site", metavar="DIRECTORY", help="An inventory directory.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs of this module."""
+    app.command("check", epilog=CHECK_EXAMPLES, short_help="Do request, hardware and plan of a site agree?")(
+        check_command
+    )
+    app.command("explain", epilog=EXPLAIN_EXAMPLES, short_help="How did each number of the plan come about?")(
+        explain_command
+    )
+
+
+def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An inventory directory.")]) -> int:
+    """Do request, hardware and plan of a site agree? One line on stderr for each problem, exit code 2."""
+    problems: list[SizingError] = []
+    loaded = _tried(lambda: load_site(site), problems)
+    plan = _tried(lambda: load_plan(site), problems)
+    if loaded is not None and plan is not None:
+        _tried(lambda: check_freshness(loaded, plan), problems)
+    for problem in problems:
+        complain(problem)
+    if problems:
+        return max(problem.exit_code for problem in problems)
+    if loaded is not None and plan is not None:
+        engine_count = sum(1 for _ in plan.engines())
+        answer(f"{site}: request, hardware of {', '.join(loaded.hardware)} and plan ({engine_count} engines) agree")
+    return 0
+
+
+def explain_command(
+    site: SiteOption,
+    engine: Annotated[str | None, typer.Option(metavar="NAME", help="Only engines of this name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+) -> None:
+    """How did each number of the plan come about?"""
+    explained = [one for one in explain(load_plan(site)) if engine in (None, one.engine)]
+    if not explained:
+        raise SizingError(f"the plan of {site} has no engine {engine}")
+    if as_json:
+        answer(json.dumps([dataclasses.asdict(one) for one in explained], indent=2, ensure_ascii=False))
+        return
+    console = human_console()
+    for one in explained:
+        console.print(Text.assemble((f"{one.host} / {one.engine}", "bold"), f" serves {one.model}"))
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", overflow="fold")
+        table.add_column(style="dim", overflow="fold")
+        for reason in one.reasons:
+            table.add_row(f"  {reason.name}", reason.value, reason.because)
+        console.print(table)
+
+
+def _tried(act: Callable[[], Answer], problems: list[SizingError]) -> Answer | None:
+    try:
+        return act()
+    except SizingError as error:
+        problems.append(error)
+        return None
