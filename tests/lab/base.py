@@ -135,9 +135,7 @@ def _remove_generated(path: Path) -> None:
 
 def _chroot(root: Path, *argv: str) -> None:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = subprocess.run(
-        ["chroot", str(root), *argv], env=environment, text=True, capture_output=True, check=False
-    )
+    done = subprocess.run(["chroot", str(root), *argv], env=environment, text=True, capture_output=True, check=False)
     if done.returncode != 0:
         raise LabError(f"base: {' '.join(argv)}: {done.stderr.strip().splitlines()[-1:]}")
 

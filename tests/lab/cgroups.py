@@ -15,6 +15,7 @@ from .errors import CannotRunHere, LabError
 
 LABD = "labd"
 TOOLS = "tools"
+TOOLS_FILE = "tools-groups"
 _DEVICES = ("c 1:3", "c 1:5", "c 1:7", "c 1:8", "c 1:9", "c 5:0", "c 5:2", "c 136:*")  # null .. urandom, tty, ptmx, pts
 _V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 
@@ -52,12 +53,10 @@ def parse_hierarchies(membership: str, mountinfo: str) -> tuple[Hierarchy, ...]:
     for line in membership.splitlines():
         _, names, group = line.split(":", 2)
         controllers = tuple(names.split(",")) if names else ()
-        for kind, root, mount_point, options in mounts:
-            matches = set(controllers) <= options if controllers else kind == "cgroup2"
-            if matches and (kind == "cgroup2") == (not controllers):
+        for kind, root, mount_point, flags in mounts:
+            if kind == ("cgroup" if controllers else "cgroup2") and flags.issuperset(controllers):
                 path = PurePosixPath(group)
-                own = path.relative_to(root) if path.is_relative_to(root) else PurePosixPath()
-                own_group = PurePosixPath(*[part for part in own.parts if part != "/"])
+                own_group = path.relative_to(root) if path.is_relative_to(root) else PurePosixPath()
                 found.append(Hierarchy(mount_point=mount_point, controllers=controllers, own_group=own_group))
                 break
     return tuple(found)
@@ -100,9 +99,17 @@ class Subtree:
     def _tops(self) -> list[tuple[Hierarchy, Path]]:
         # On pure v2 a group with processes cannot have controlled children, and our own has processes.
         at_root = is_pure_v2(self.hierarchies)
-        return [
-            (h, h.mount_point / ("" if at_root else h.own_group) / self._name) for h in self.hierarchies
-        ]
+        tops = []
+        for hierarchy in self.hierarchies:
+            parts = () if at_root else hierarchy.own_group.parts
+            if self._name in parts:  # labd and its tools are members themselves
+                parts = parts[: parts.index(self._name)]
+            tops.append((hierarchy, hierarchy.mount_point.joinpath(*parts, self._name)))
+        return tops
+
+    def tracking_dirs(self, group: str) -> list[Path]:
+        """Where being a member limits nothing: systemd's own hierarchy and v2."""
+        return [top / group for h, top in self._tops() if h.is_v2 or h.controllers == ("name=systemd",)]
 
     def group_dirs(self, group: str) -> list[Path]:
         """The directories of one group of the lab (a host, LABD or TOOLS)."""
@@ -141,8 +148,11 @@ class Subtree:
     def end(self, *, within_seconds: float = 30) -> None:
         """Kill every member and remove the directories."""
         deadline = time.monotonic() + within_seconds
+        for top in self.leftovers():
+            if os.getpid() in members(top):  # `lab net -- lab down`: step out first
+                (top.parent / "cgroup.procs").write_text("0")
         while leftovers := self.leftovers():
-            pids = {pid for top in leftovers for pid in members(top)} - {os.getpid()}
+            pids = {pid for top in leftovers for pid in members(top)}
             for pid in pids:
                 _kill(pid)
             if not pids:
@@ -154,12 +164,10 @@ class Subtree:
 
 
 def join_tools(state: Path) -> None:
-    """Make the calling process a member of the lab, so that `down` ends it too."""
-    subtree = Subtree(state)
-    for hierarchy, directory in zip(subtree.hierarchies, subtree.group_dirs(TOOLS), strict=True):
-        tracks_only = hierarchy.is_v2 or hierarchy.controllers == ("name=systemd",)
-        if tracks_only and directory.is_dir():
-            (directory / "cgroup.procs").write_text("0")
+    """Make the calling process a member of the running lab, so that `down` ends it too."""
+    # Read, not computed: the caller's session may have other groups than the one that started the lab.
+    for directory in (state / TOOLS_FILE).read_text().splitlines():
+        (Path(directory) / "cgroup.procs").write_text("0")
 
 
 def members(top: Path) -> list[int]:
@@ -168,7 +176,7 @@ def members(top: Path) -> list[int]:
     for parent, _, _ in os.walk(top):
         try:
             pids += [int(pid) for pid in (Path(parent) / "cgroup.procs").read_text().split()]
-        except FileNotFoundError:
+        except OSError:  # removed while we look
             continue
     return pids
 

@@ -1,4 +1,7 @@
-"""The lab's command line: parse, call, print, exit. What a verb needs is imported when it runs: `dial` must be quick."""
+"""The lab's command line: parse, call, print, exit.
+
+What a verb needs is imported when it runs: ssh starts `dial` for every connection, so it must be quick.
+"""
 
 import argparse
 import errno
@@ -132,9 +135,9 @@ def _ssh(options: argparse.Namespace) -> None:
 
 
 def _command(options: argparse.Namespace) -> list[str]:
-    command: list[str] = options.command[1:] if options.command[:1] == ["--"] else options.command
+    command: list[str] = options.command
     if not command:
-        raise UsageError("there is no command after --")
+        raise UsageError("there is no command; write it after --")
     return command
 
 
@@ -153,10 +156,20 @@ def parser() -> argparse.ArgumentParser:
     added = verb("up", _up, "start a lab of N hosts and wait until all run")
     added.add_argument("count", metavar="N", type=int, help="how many hosts")
     _choose_image(added)
-    added.add_argument("--layer", action="append", default=[], metavar="HOST=NAME",
-                       help="put a saved layer under a host (or all=NAME); the first one given is on top")
-    added.add_argument("--bind", action="append", default=[], metavar="HOST=SOURCE:TARGET",
-                       help="show a directory of this machine read-only in a host (or all=...)")
+    added.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="HOST=NAME",
+        help="put a saved layer under a host (or all=NAME); the first one given is on top",
+    )
+    added.add_argument(
+        "--bind",
+        action="append",
+        default=[],
+        metavar="HOST=SOURCE:TARGET",
+        help="show a directory of this machine read-only in a host (or all=...)",
+    )
     verb("down", _down, "end the lab and remove everything of it; also after a crash")
     added = verb("status", _status, "say what is up")
     added.add_argument("--json", action="store_true", help="for programs")
@@ -168,8 +181,8 @@ def parser() -> argparse.ArgumentParser:
         ("reboot", "reboot a host and wait until it runs"),
     ):
         verb(name, _life(name), text).add_argument("host", metavar="HOST")
-    verb("cut", _network("cut", "host"), "let a host's network cable lose everything").add_argument("host", metavar="HOST")
-    verb("heal", _network("heal", "host"), "repair a cut host's cable").add_argument("host", metavar="HOST")
+    for name, text in (("cut", "let a host's network cable lose everything"), ("heal", "repair a cut host's cable")):
+        verb(name, _network(name, "host"), text).add_argument("host", metavar="HOST")
     added = verb("partition", _network("partition", "one", "other"), "let two hosts lose each other only")
     added.add_argument("one", metavar="HOST")
     added.add_argument("other", metavar="HOST")
@@ -203,6 +216,16 @@ def _choose_image(to: argparse.ArgumentParser) -> None:
     images.add_argument("--warm", action="store_true", help="bare plus tests/lab/packages.txt, services off (default)")
 
 
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """What follows the first -- belongs to the command to be run, whatever it looks like."""
+    if "--" not in argv:
+        return parser().parse_args(argv)
+    at = argv.index("--")
+    options = parser().parse_args(argv[:at])
+    options.command = [*getattr(options, "command", []), *argv[at + 1 :]]
+    return options
+
+
 def main(argv: Sequence[str]) -> int:
     """Run one command; a problem is one line on stderr."""
     if argv[:1] == ["internal"]:
@@ -210,7 +233,7 @@ def main(argv: Sequence[str]) -> int:
 
         internal.main(argv[1:])
         return 0
-    options = parser().parse_args(argv)
+    options = parse(argv)
     handler: Handler = options.handler
     try:
         preflight.refuse_elsewhere()

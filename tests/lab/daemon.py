@@ -38,6 +38,7 @@ class Labd:
         self._boots = {host.name: 0 for host in self._spec.hosts}
         self._ends = {host.name: "never started" for host in self._spec.hosts}
         self._wrappers: dict[str, int] = {}  # host -> pid of the unshare(1) that waits for its process 1
+        self._killed: set[str] = set()  # unshare(1) does not tell a kill from a failure, we do
         self._forwards: dict[int, control.Forward] = {}
         for host in self._spec.hosts:
             self._network.add_host(host.name, host.address)
@@ -85,13 +86,18 @@ class Labd:
                     return
                 verb, *arguments = json.loads(line)
                 try:
-                    reply = {"answer": self._verbs[verb](*arguments)}
+                    reply = {"answer": self._handle(verb, arguments)}
                 except (LabError, OSError) as error:
                     reply = {"error": str(error)}
                 stream.write(json.dumps(reply) + "\n")
                 stream.flush()
             except OSError as error:
                 _log(f"control: {error}")
+
+    def _handle(self, verb: str, arguments: list[str]) -> str:
+        if verb not in self._verbs:
+            raise LabError(f"this labd does not know '{verb}'; was it started by another version?")
+        return self._verbs[verb](*arguments)
 
     def _reap(self) -> None:
         while True:
@@ -111,8 +117,9 @@ class Labd:
         del self._wrappers[name]
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
         self._subtree.remove(name)
-        meanings = {_REBOOTED: "rebooted", _POWERED_OFF: "powered off", 128 + signal.SIGKILL: "killed"}
-        self._ends[name] = meanings.get(code, f"ended with {code}")
+        meanings = {_REBOOTED: "rebooted", _POWERED_OFF: "powered off"}
+        self._ends[name] = "killed" if name in self._killed else meanings.get(code, f"ended with {code}")
+        self._killed.discard(name)
         _log(f"{name} {self._ends[name]}")
         if code == _REBOOTED:
             self._boot(self._spec.host(name))
@@ -164,6 +171,7 @@ class Labd:
 
     def _kill(self, name: str) -> str:
         os.kill(self._init_pid(name), signal.SIGKILL)
+        self._killed.add(name)
         return ""
 
     def _power_off(self, name: str) -> str:
@@ -246,9 +254,7 @@ def _listener(address: str, port: int, *, purpose: str) -> socket.socket:
 def _spawn(argv: list[str], *, environment: dict[str, str] | None = None, descriptor: int | None = None) -> int:
     """Start a program in its own session; our loop reaps it. The descriptor becomes its number 3."""
     actions = [] if descriptor is None else [(os.POSIX_SPAWN_DUP2, descriptor, _PASSED_DESCRIPTOR)]
-    return os.posix_spawnp(
-        argv[0], argv, environment or dict(os.environ), file_actions=actions, setsid=True
-    )
+    return os.posix_spawnp(argv[0], argv, environment or dict(os.environ), file_actions=actions, setsid=True)
 
 
 def _child_of(parent: int) -> int | None:

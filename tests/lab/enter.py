@@ -37,7 +37,7 @@ def execute(state: Path, host: str, command: list[str]) -> NoReturn:
     """Become a command in a host."""
     argv = command_in_host(state, host, command)
     cgroups.join_tools(state)
-    os.execvp(argv[0], argv)
+    os.execvp(argv[0], argv)  # noqa: S606 (becoming it passes on stdin and the exit code)
 
 
 def execute_in_network(state: Path, command: list[str]) -> NoReturn:
@@ -46,7 +46,7 @@ def execute_in_network(state: Path, command: list[str]) -> NoReturn:
     cgroups.join_tools(state)
     _enter_lab_network(labd)
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606 (as above)
     except OSError as error:
         raise LabError(f"{command[0]}: {(error.strerror or '').lower()}") from None
 
@@ -70,7 +70,7 @@ def secure_shell(state: Path, host: str, command: list[str]) -> NoReturn:
     """Become ssh."""
     addresses.host_address(host)
     LabSpec.read(state).host(host)
-    os.execvp("ssh", ["ssh", "-F", str(state / furnish.SSH_CONFIG), host, *command])
+    os.execvp("ssh", ["ssh", "-F", str(state / furnish.SSH_CONFIG), host, *command])  # noqa: S606 (as above)
 
 
 def _enter_lab_network(labd: int) -> None:

@@ -29,10 +29,10 @@ class Layer:
 def saved() -> list[Layer]:
     """Every complete layer of this cache."""
     directory = places.layers_dir()
-    names = sorted(path.name for path in directory.iterdir() if path.suffix != ".unfinished") if directory.is_dir() else []
-    return [
-        Layer(name=name, path=str(directory / name), saved_at=_saved_at(directory / name)) for name in names
-    ]
+    if not directory.is_dir():
+        return []
+    complete = sorted(path for path in directory.iterdir() if path.suffix != ".unfinished")
+    return [Layer(name=path.name, path=str(path), saved_at=_saved_at(path)) for path in complete]
 
 
 def _saved_at(path: Path) -> str:

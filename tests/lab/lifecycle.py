@@ -1,14 +1,17 @@
 """Up, down and the life of single hosts, as seen from outside: ask labd, then wait until it is so."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import addresses, base, control, enter, furnish, layers, places, preflight
-from .cgroups import LABD, TOOLS, Subtree
+from .cgroups import LABD, TOOLS, TOOLS_FILE, Subtree
 from .errors import LabError, UsageError
 from .spec import ALL_HOSTS, FILE_NAME, Bind, HostSpec, LabSpec, for_host
 
@@ -17,14 +20,12 @@ _POWER_OFF_SECONDS = 180
 _POLL_SECONDS = 0.1
 _HOST_BYTES = 1024**3
 _OWN_FILES = (
-    *(FILE_NAME, "labd.log", control.SOCKET_NAME, "cgroup-mounts"),
+    *(FILE_NAME, "labd.log", control.SOCKET_NAME, "cgroup-mounts", TOOLS_FILE),
     *(furnish.KEY, f"{furnish.KEY}.pub", furnish.KNOWN_HOSTS, furnish.SSH_CONFIG),
 )
 
 
-def plan_lab(
-    count: int, *, bare: bool, layer_wishes: list[tuple[str, str]], binds: list[tuple[str, Bind]]
-) -> LabSpec:
+def plan_lab(count: int, *, bare: bool, layer_wishes: list[tuple[str, str]], binds: list[tuple[str, Bind]]) -> LabSpec:
     """Turn the wishes of `up` into a lab, or say which wish cannot be met."""
     if not 1 <= count <= addresses.MAX_HOSTS:
         raise UsageError(f"up takes 1 to {addresses.MAX_HOSTS} hosts, not {count}")
@@ -55,8 +56,27 @@ def plan_lab(
 
 def up(state: Path, spec: LabSpec) -> None:
     """Start a lab and wait until every host runs; a lab that does not come up is taken down again."""
-    down(state)
     preflight.require_space(state, free_bytes=_HOST_BYTES)
+    with _starting_alone(state):
+        _up(state, spec)
+
+
+@contextmanager
+def _starting_alone(state: Path) -> Iterator[None]:
+    directory = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LabError(f"another `up` is under way in {state}") from None
+    else:
+        yield
+    finally:
+        os.close(directory)
+
+
+def _up(state: Path, spec: LabSpec) -> None:
+    refuse_second(state)
+    _clean(state)
     state.chmod(0o700)
     spec.write(state)
     furnish.furnish(state, spec)
@@ -68,10 +88,10 @@ def up(state: Path, spec: LabSpec) -> None:
             wait_running(state, host.name)
     except BaseException:
         log = state / "labd.log"
-        said = log.read_text().strip().splitlines()[-1:] if log.exists() else []
+        said = log.read_text().strip().splitlines()[-3:] if log.exists() else []
         down(state)
-        if said:
-            print(f"lab: labd's last words: {said[0]}", file=sys.stderr)
+        for line in said:
+            print(f"lab: labd.log: {line}", file=sys.stderr)
         raise
 
 
@@ -84,6 +104,7 @@ def refuse_second(state: Path) -> None:
 def _start_labd(state: Path) -> None:
     subtree = Subtree(state)
     subtree.create(TOOLS)
+    (state / TOOLS_FILE).write_text("".join(f"{path}\n" for path in subtree.tracking_dirs(TOOLS)))
     groups = subtree.create(LABD)
     argv = [
         *(str(places.LAB_DIR / "join-groups.sh"), *map(str, groups), "--"),
@@ -103,14 +124,17 @@ def _start_labd(state: Path) -> None:
 
 def down(state: Path) -> None:
     """End everything that belongs to this lab, whatever state it is in, and remove its files."""
+    _clean(state)
+    if state.is_dir() and not any(state.iterdir()):
+        state.rmdir()
+
+
+def _clean(state: Path) -> None:
     Subtree(state).end()
-    if not state.is_dir():
-        return
     for name in _OWN_FILES:
         (state / name).unlink(missing_ok=True)
-    shutil.rmtree(state / "hosts", ignore_errors=False) if (state / "hosts").exists() else None
-    if not any(state.iterdir()):
-        state.rmdir()
+    if (state / "hosts").is_dir():
+        shutil.rmtree(state / "hosts")
 
 
 def wait_running(state: Path, host: str) -> None:
@@ -118,21 +142,25 @@ def wait_running(state: Path, host: str) -> None:
     deadline = time.monotonic() + _BOOT_SECONDS
     said = ""
     while time.monotonic() < deadline:
-        if control.lab_state(state).host(host).running:
-            try:
-                argv = enter.command_in_host(state, host, ["systemctl", "is-system-running", "--wait"])
-                said = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
-            except LabError:
-                said = "booting"
-            if said == "running":
-                return
-            if said == "degraded":
-                _tell_failed_units(state, host)
-                return
-        elif not said.startswith("boot"):
-            control.ask(state, "init-pid", host)  # says that it is off, and since when
+        _refuse_off(state, host)
+        try:
+            argv = enter.command_in_host(state, host, ["systemctl", "is-system-running", "--wait"])
+            said = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
+        except LabError:
+            said = "not there yet"
+        if said == "running":
+            return
+        if said == "degraded":
+            _tell_failed_units(state, host)
+            return
         time.sleep(_POLL_SECONDS)
     raise LabError(f"{host} did not finish booting in {_BOOT_SECONDS} s (systemd says '{said}')")
+
+
+def _refuse_off(state: Path, host: str) -> None:
+    known = control.lab_state(state).host(host)
+    if not known.running:
+        raise LabError(f"{host} is off ({known.last_end}); start it with: tests/lab/lab start {host}")
 
 
 def _tell_failed_units(state: Path, host: str) -> None:
@@ -154,8 +182,6 @@ def kill(state: Path, host: str) -> None:
 
 def power_off(state: Path, host: str) -> None:
     """An orderly shutdown."""
-    if not control.lab_state(state).host(host).running:
-        control.ask(state, "init-pid", host)
     wait_running(state, host)
     control.ask(state, "power-off", host)
     _wait_off(state, host)
@@ -165,7 +191,8 @@ def _wait_off(state: Path, host: str) -> None:
     deadline = time.monotonic() + _POWER_OFF_SECONDS
     while control.lab_state(state).host(host).running:
         if time.monotonic() > deadline:
-            raise LabError(f"{host} did not power off in {_POWER_OFF_SECONDS} s; `tests/lab/lab kill {host}` cuts its power")
+            advice = f"`tests/lab/lab kill {host}` cuts its power"
+            raise LabError(f"{host} did not power off in {_POWER_OFF_SECONDS} s; {advice}")
         time.sleep(_POLL_SECONDS / 2)
 
 
@@ -185,5 +212,4 @@ def reboot(state: Path, host: str) -> None:
 def save_layer(state: Path, host: str, name: str, paths: list[str]) -> None:
     """Keep what a host wrote below these paths."""
     LabSpec.read(state).host(host)
-    os.sync()
     layers.save(state / "hosts" / host / "upper", host, name, paths)

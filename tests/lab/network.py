@@ -75,6 +75,8 @@ class Network:
 
     def separate(self, left: str, right: str) -> None:
         """These two lose each other and nobody else."""
+        if left == right:
+            raise LabError(f"a partition needs two hosts, not {left} twice")
         self._change(self.cut, self.partitions | {(min(left, right), max(left, right))})
 
     def join(self) -> None:

@@ -42,4 +42,5 @@ def require_space(directory: Path, *, free_bytes: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < free_bytes:
         have, need = free / _GIB, free_bytes / _GIB
-        raise LabError(f"{directory} has {have:.1f} GiB free, this needs {need:.1f} GiB; free some or set LLM_APPLIANCE_CACHE")
+        advice = "free some, or put LLM_APPLIANCE_CACHE and LLM_APPLIANCE_LAB_STATE on another disk"
+        raise LabError(f"{directory} has {have:.1f} GiB free, this needs {need:.1f} GiB; {advice}")
