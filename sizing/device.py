@@ -19,8 +19,8 @@ from sizing.units import MIB, ceil_div
 
 RESERVE_BASE_BYTES = 440 * MIB
 RESERVE_PER_MILLE = 2
-"""Rule for a driver reserve that nobody has reported: 440 MiB + 0.2 % of the total, rounded up to MiB. It passes
-through the reported ones (T4 to B300, `memory_reserved_mib` in catalogue/gpus.yaml) within 0.4 % of the total."""
+"""Rule for a driver reserve that nobody has reported: 440 MiB + 0.2 % of the total, rounded up to MiB. It meets the
+reported ones (T4 to B300, `memory_reserved_mib` in catalogue/gpus.yaml) within 0.5 % of the total."""
 
 CPU_HOST_RESERVE_BYTES = 1024 * MIB
 """A guess: what the operating system and small services of a host keep for themselves. An option of `of_cpu`."""

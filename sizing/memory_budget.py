@@ -44,6 +44,7 @@ def memory_budget(settings: Settings, configuration: EngineConfiguration) -> Mem
             max_num_seqs=settings.max_num_seqs,
             element_bytes=settings.weight_element_bytes,
             enforce_eager=configuration.enforce_eager,
+            multimodal=settings.multimodal,
             whole_engine=settings.requested_bytes is None,
         )
         for stage in settings.stages

@@ -1,10 +1,11 @@
 """Overhead: what a rank needs beside weights and KV cache. Activation peak, memory outside torch, CUDA graphs.
 
-    activation = max(forward, sampler) + base
-        forward = max_num_batched_tokens x (copies x hidden + 3 x intermediate / ranks) x element bytes
-        sampler = max_num_seqs x vocabulary x bytes          (logits, probabilities and what sorting needs)
-    non torch  = base, plus the communication buffers of more than one rank
-    graphs     = base + per layer, nothing when eager
+    forward    = max_num_batched_tokens x (3 x hidden + 3 x intermediate / ranks) x element bytes
+    sampler    = max_num_seqs x vocabulary x bytes        (counts for penalties, logits)
+    images     = images in one batch x patches x (4 x hidden + 2 x intermediate) x element bytes
+    activation = forward + sampler, or images where they need more than the forward pass
+    non torch  = base, plus buffers of the collective operations of more than one rank
+    graphs     = base + per layer x captured sizes, nothing when eager
 
 vLLM measures these at start-up; nobody can compute them. The constants are calibrated on published start-up logs and
 live with the rows they come from in `catalogue/overhead.yaml`; each term carries an interval.
@@ -37,12 +38,13 @@ class _NonTorch(_Term):
 class _Activation(_Term):
     bytes_per_sequence_and_vocabulary: float
     hidden_copies: float
-    base_mib: int
+    image_copies_of_hidden: float
 
 
 class _CudaGraph(_Term):
     base_mib: int
     mib_per_layer: float
+    all_sizes_count: int
 
 
 class _Cuda(Part):
@@ -118,36 +120,52 @@ def overhead_of(
     max_num_seqs: int,
     element_bytes: int,
     enforce_eager: bool,
+    multimodal: bool,
     whole_engine: bool,
 ) -> Overhead:
     """The terms of one rank. `whole_engine` (CPU): count every process of the engine, not the worker alone."""
-    activation_bytes = _activation_bytes(
-        model,
-        shards=shards,
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_num_seqs=max_num_seqs,
-        element_bytes=element_bytes,
-    )
+    forward = _forward_bytes(model, shards, max_num_batched_tokens, element_bytes)
+    images = _image_bytes(model, max_num_batched_tokens, element_bytes) if multimodal else 0
+    sampler = _table().cuda.activation.bytes_per_sequence_and_vocabulary * max_num_seqs * model.vocabulary_size
+    activation_bytes = int(max(forward, images) + sampler)
     if device.accelerator == "cpu":
         return _cpu_overhead(activation_bytes, whole_engine=whole_engine)
     cuda = _table().cuda
     non_torch_mib = cuda.non_torch.base_mib + (cuda.non_torch.tensor_parallel_mib if shards > 1 else 0)
-    graph_mib = cuda.cuda_graph.base_mib + cuda.cuda_graph.mib_per_layer * stage_layer_count
+    sizes_ratio = captured_size_count(max_num_seqs) / cuda.cuda_graph.all_sizes_count
+    graph_mib = cuda.cuda_graph.base_mib + cuda.cuda_graph.mib_per_layer * stage_layer_count * sizes_ratio
     return Overhead(
-        activation=_term(activation_bytes + cuda.activation.base_mib * MIB, cuda.activation),
+        activation=_term(
+            activation_bytes, cuda.activation, provenance="extrapolated" if images > forward else "calibrated"
+        ),
         non_torch=_term(non_torch_mib * MIB, cuda.non_torch),
         cuda_graph=NOTHING if enforce_eager else _term(int(graph_mib * MIB), cuda.cuda_graph),
     )
 
 
-def _activation_bytes(
-    model: ModelFacts, *, shards: int, max_num_batched_tokens: int, max_num_seqs: int, element_bytes: int
-) -> int:
-    row = _table().cuda.activation
-    per_token = row.hidden_copies * model.hidden_size + 3 * model.intermediate_size / shards
-    forward = max_num_batched_tokens * per_token * element_bytes
-    sampler = max_num_seqs * model.vocabulary_size * row.bytes_per_sequence_and_vocabulary
-    return int(max(forward, sampler))
+def captured_size_count(max_num_seqs: int) -> int:
+    """How many batch sizes vLLM captures: 1, 2, 4, 8..256 step 8, then step 16, up to twice max_num_seqs and 512
+    (vllm/config/vllm.py:2299-2484, 0.32.0)."""
+    largest = min(2 * max_num_seqs, 512)
+    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)]
+    return sum(1 for size in sizes if size <= largest)
+
+
+def _forward_bytes(model: ModelFacts, shards: int, max_num_batched_tokens: int, element_bytes: int) -> float:
+    copies = _table().cuda.activation.hidden_copies
+    per_token = copies * model.hidden_size + 3 * model.intermediate_size / shards
+    return max_num_batched_tokens * per_token * element_bytes
+
+
+def _image_bytes(model: ModelFacts, max_num_batched_tokens: int, element_bytes: int) -> float:
+    """The profile run encodes as many images as one batch of tokens can hold (vllm/multimodal budget, 0.32.0)."""
+    if model.vision is None:
+        return 0
+    tower = model.vision
+    image_count = max(1, max_num_batched_tokens // tower.tokens_per_image)
+    patch_count = (tower.image_size // tower.patch_size) ** 2
+    per_patch = _table().cuda.activation.image_copies_of_hidden * tower.hidden_size + 2 * tower.intermediate_size
+    return image_count * patch_count * per_patch * element_bytes
 
 
 def _cpu_overhead(activation_bytes: int, *, whole_engine: bool) -> Overhead:
@@ -170,10 +188,10 @@ def _cpu_overhead(activation_bytes: int, *, whole_engine: bool) -> Overhead:
     )
 
 
-def _term(likely_bytes: int, row: _Term) -> Term:
+def _term(likely_bytes: int, row: _Term, *, provenance: Provenance = "calibrated") -> Term:
     return Term(
         likely_bytes=likely_bytes,
         low_bytes=int(likely_bytes * row.low),
         high_bytes=int(likely_bytes * row.high),
-        provenance="calibrated",
+        provenance=provenance,
     )
