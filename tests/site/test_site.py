@@ -1,0 +1,217 @@
+"""From bare hosts to a verified site, and what a site must survive. The tests run in this order on one lab."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.site.appliance import Appliance
+from tools import artifacts
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux") or os.geteuid() != 0, reason="boots systemd hosts: needs root on Linux"
+    ),
+]
+
+ENGINE_LIMIT_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def appliance() -> Iterator[Appliance]:
+    made = artifacts.make(lambda text: print(f"artifacts: {text}"))
+    directory = Path(tempfile.mkdtemp(prefix="llm-site-", dir="/tmp"))
+    appliance = Appliance(directory=directory)
+    appliance.prepare(made)
+    binds = [f"h1={made.gateway_wheels}:/srv/wheelhouse/gateway"]
+    binds += [f"{host}={made.engine_wheels}:/srv/wheelhouse/vllm" for host in ("h2", "h3")]
+    try:
+        appliance.lab("up", "3", "--bare", *(word for bind in binds for word in ("--bind", bind)))
+        yield appliance
+    finally:
+        appliance.lab("down")
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def deployed(appliance: Appliance) -> Appliance:
+    """The site after the first tests; a test that runs alone deploys it."""
+    if not appliance.plan_path().exists():
+        probe_and_plan(appliance)
+        assert appliance.playbook("site.yml").exit_code == 0
+    return appliance
+
+
+def probe_and_plan(appliance: Appliance) -> None:
+    probed = appliance.playbook("probe.yml")
+    assert probed.exit_code == 0, probed.output
+    decided = appliance.llm_size("recommend", "--site", str(appliance.site), "--write")
+    assert decided.exit_code == 0, decided.output
+
+
+def wait_until_engines_serve(appliance: Appliance, *engines: tuple[str, str]) -> None:
+    deadline = time.monotonic() + ENGINE_LIMIT_SECONDS
+    for host, engine in engines:
+        while True:
+            state = appliance.lab("exec", host, "--", "systemctl", "show", "-P", "ActiveState", f"vllm@{engine}")
+            if state.strip() == "active":
+                break
+            assert time.monotonic() < deadline, f"vllm@{engine} on {host} is {state}"
+            time.sleep(1)
+
+
+def test_check_mode_passes_on_bare_hosts_before_the_first_run(appliance: Appliance) -> None:
+    probe_and_plan(appliance)
+
+    checked = appliance.playbook("site.yml", "--check", "--diff")
+
+    assert checked.exit_code == 0, checked.output
+    assert not any(secret in checked.output for secret in secrets_of(appliance))
+
+
+def test_bare_hosts_become_a_verified_site(appliance: Appliance) -> None:
+    begun = time.monotonic()
+    placed = appliance.playbook("site.yml")
+    assert placed.exit_code == 0, placed.output
+    assert not any(secret in placed.output for secret in secrets_of(appliance))
+    placed_seconds = time.monotonic() - begun
+
+    verified = appliance.playbook("verify.yml")
+
+    assert verified.exit_code == 0, verified.output
+    print(f"\nbare hosts to placed site: {placed_seconds:.0f} s; verified after {time.monotonic() - begun:.0f} s")
+
+
+def test_a_second_run_changes_nothing(deployed: Appliance) -> None:
+    begun = time.monotonic()
+    again = deployed.playbook("site.yml")
+
+    assert again.exit_code == 0, again.output
+    assert {"h1": 0, "h2": 0, "h3": 0} == again.changed(), again.output
+    print(f"\nsecond run: {time.monotonic() - begun:.0f} s")
+
+
+def test_a_killed_api_server_leaves_no_orphan_and_the_engine_serves_again(deployed: Appliance) -> None:
+    before = engine_processes(deployed)
+
+    deployed.lab("exec", "h2", "--", "systemctl", "kill", "--kill-whom=main", "--signal=KILL", "vllm@tiny-qwen3")
+    time.sleep(3)
+    wait_until_engines_serve(deployed, ("h2", "tiny-qwen3"))
+
+    after = engine_processes(deployed)
+    assert before
+    assert set() == set(before) & set(after)
+    assert len(after) == len(before)
+
+
+def test_a_site_survives_the_reboot_of_every_host(deployed: Appliance) -> None:
+    for host in ("h1", "h2", "h3"):
+        deployed.lab("reboot", host)
+    wait_until_engines_serve(deployed, ("h2", "tiny-qwen3"), ("h3", "tiny-qwen3"), ("h3", "tiny-gemma3"))
+    deployed.lab("exec", "h1", "--", "systemctl", "start", "litellm")
+
+    verified = deployed.playbook("verify.yml")
+
+    assert verified.exit_code == 0, verified.output
+
+
+def test_a_wrong_vault_password_is_one_clear_error_and_changes_nothing(deployed: Appliance, tmp_path: Path) -> None:
+    wrong = tmp_path / "password"
+    wrong.write_text("wrong", encoding="utf-8")
+
+    refused = deployed.playbook("site.yml", LLM_APPLIANCE_VAULT_PASSWORD_FILE=str(wrong))
+
+    assert refused.exit_code != 0
+    assert "Decryption failed" in refused.output
+    assert {} == refused.changed()
+
+
+def test_a_plan_edited_by_hand_is_refused(deployed: Appliance) -> None:
+    plan = deployed.plan_path().read_text(encoding="utf-8")
+    content = json.loads(plan)
+    content["appliance_plan"]["models"][0]["max_input_tokens"] += 1
+    deployed.plan_path().write_text(json.dumps(content), encoding="utf-8")
+    try:
+        refused = deployed.playbook("site.yml")
+    finally:
+        deployed.plan_path().write_text(plan, encoding="utf-8")
+
+    assert refused.exit_code != 0
+    assert "smallest max-model-len" in refused.output
+    assert all(count == 0 for count in refused.changed().values())
+
+
+def test_a_port_in_use_is_named_before_anything_changes(deployed: Appliance) -> None:
+    deployed.lab("exec", "h2", "--", "systemctl", "stop", "vllm@tiny-qwen3")
+    deployed.lab(
+        "exec", "h2", "--", "systemd-run", "--quiet", "--unit=squatter", "python3", "-m", "http.server", "8001"
+    )
+    time.sleep(1)
+    try:
+        refused = deployed.playbook("site.yml", "--limit", "h2")
+    finally:
+        deployed.lab("exec", "h2", "--", "systemctl", "stop", "squatter")
+
+    assert refused.exit_code != 0
+    assert "8001" in refused.output
+    assert {"h2": 0} == refused.changed()
+
+
+def test_a_full_disk_stops_an_engine_host_and_the_next_run_finishes_the_job(deployed: Appliance) -> None:
+    deployed.lab("exec", "h2", "--", "rm", "-rf", "/var/lib/vllm/models")
+    deployed.lab("exec", "h2", "--", "mkdir", "/var/lib/vllm/models")
+    deployed.lab("exec", "h2", "--", "mount", "-t", "tmpfs", "-o", "size=1m", "none", "/var/lib/vllm/models")
+    try:
+        refused = deployed.playbook("site.yml", "--limit", "h2")
+    finally:
+        deployed.lab("exec", "h2", "--", "umount", "/var/lib/vllm/models")
+
+    assert refused.exit_code != 0
+    assert "free" in refused.output
+
+    finished = deployed.playbook("site.yml", "--limit", "h2")
+    assert finished.exit_code == 0, finished.output
+    wait_until_engines_serve(deployed, ("h2", "tiny-qwen3"))
+
+
+def test_a_host_that_is_down_is_named_and_the_next_run_finishes_the_job(deployed: Appliance) -> None:
+    deployed.lab("kill", "h3")
+
+    refused = deployed.playbook("site.yml")
+    verdict = deployed.playbook("verify.yml")
+    deployed.lab("start", "h3")
+    deployed.lab("wait", "h3")
+
+    assert refused.exit_code != 0
+    assert "h3" in refused.output
+    assert "UNREACHABLE" in refused.output
+    assert verdict.exit_code != 0
+    assert any(check["verdict"] == "fail" and "h3" in check["subject"] for check in checks_of(deployed))
+
+    finished = deployed.playbook("site.yml")
+    assert finished.exit_code == 0, finished.output
+    wait_until_engines_serve(deployed, ("h3", "tiny-qwen3"), ("h3", "tiny-gemma3"))
+    verified = deployed.playbook("verify.yml")
+    assert verified.exit_code == 0, verified.output
+
+
+def secrets_of(appliance: Appliance) -> list[str]:
+    return [secret for name, secret in appliance.vault().items() if name.startswith("vault_")]
+
+
+def checks_of(appliance: Appliance) -> list[dict[str, str]]:
+    checks = appliance.report()["checks"]
+    assert isinstance(checks, list)
+    return checks
+
+
+def engine_processes(appliance: Appliance) -> list[str]:
+    """The pids of every process of user vllm on h2."""
+    return appliance.lab("exec", "h2", "--", "pgrep", "-u", "vllm").split()
