@@ -1,0 +1,239 @@
+"""The gateway's hook that refuses what cannot fit into a model's window, before any engine sees it.
+
+LiteLLM counts the tokens of a model it does not know with OpenAI's tokenizer and never looks at `max_tokens`;
+an engine shortens an answer silently when the window ends. So each prompt is counted here with the model's own
+tokenizer (see prompt_ruler.py), and prompt + max_tokens beyond the window is answered with HTTP 400 and the
+numbers.
+
+The hook also sends the request's id to the engine as X-Request-Id: what the client reads as `x-litellm-call-id`
+stands in the engine's log, and the id of a refused request does not.
+
+Run as a program it checks that every tokenizer can be used, in one line per fault: `token_window.py CONFIG.json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import json
+import logging
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from prompt_ruler import Measurement, PromptRuler, RulerError, load_ruler
+
+CONFIG_VARIABLE = "TOKEN_WINDOW_CONFIG"
+_LOG = logging.getLogger("token_window")
+_OUTSIDE_AN_ID = re.compile(r"[^A-Za-z0-9._:-]")
+# Counting is CPU work that frees the interpreter; a pool of its own keeps long prompts from blocking LiteLLM's threads.
+_COUNTING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="token-window")
+
+
+def load_rulers(config_path: Path) -> dict[str, PromptRuler]:
+    """One ruler per public model name and per deployment id, for both are valid in a request's `model`."""
+    try:
+        models = json.loads(config_path.read_text(encoding="utf-8"))["models"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RulerError(f"{config_path}: {type(error).__name__}: {error}") from error
+    rulers: dict[str, PromptRuler] = {}
+    for name, model in models.items():
+        window_tokens = model["max_input_tokens"] + model["max_output_tokens"]
+        try:
+            ruler = load_ruler(Path(model["tokenizer_directory"]), window_tokens=window_tokens)
+        except RulerError as error:
+            raise RulerError(f"model {name}: {error}") from error
+        rulers |= dict.fromkeys([name, *model["deployments"]], ruler)
+    return rulers
+
+
+def refusal(measured: Measurement, *, model: str, window_tokens: int, asked_tokens: int | None) -> str | None:
+    """Why a request cannot fit, with the numbers, or None when it fits."""
+    prompt = f"{'' if measured.exact else 'at least '}{measured.tokens}"
+    window = f"{model} has a window of {window_tokens} tokens; your prompt has {prompt}"
+    if measured.tokens >= window_tokens:
+        excess = measured.tokens - window_tokens + 1
+        return f"{window}, which leaves no room for an answer: {excess} too many. Shorten the prompt."
+    if asked_tokens is None or measured.tokens + asked_tokens <= window_tokens:
+        return None
+    excess, room = measured.tokens + asked_tokens - window_tokens, window_tokens - measured.tokens
+    advice = f"Shorten the prompt or ask for at most {room}."
+    return f"{window} and max_tokens asks for {asked_tokens}: {excess} too many. {advice}"
+
+
+def engine_request_id(call_id: str) -> str:
+    """The id for the engine's log: the call's own, made unique, since engines build the response id from it.
+
+    A client may choose its call id. LiteLLM books spend under the response id, once: a repeated id must not
+    swallow a row.
+    """
+    return f"{_OUTSIDE_AN_ID.sub('_', call_id)}-{secrets.token_hex(4)}"
+
+
+def asked_output_tokens(data: Mapping[str, Any]) -> int | None:
+    """The answer's size in tokens that the client asks for, under whichever of its names."""
+    for name in ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample"):
+        value = data.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def measure(data: Mapping[str, Any], call_type: str, ruler: PromptRuler) -> Measurement | None:
+    """Counts the prompt of any request that has one; None for calls without a prompt."""
+    request = {**(data.get("extra_body") or {}), **data}
+    if call_type == "anthropic_messages":
+        return ruler.chat(_as_engines_see_it(_from_anthropic(request)))
+    if call_type in {"aresponses", "responses"}:
+        return ruler.chat(_as_engines_see_it(_from_responses(request)))
+    if isinstance(request.get("messages"), list):
+        return ruler.chat(_as_engines_see_it(request))
+    if isinstance(request.get("prompt"), str | list):
+        return ruler.completion(request)
+    return None
+
+
+def _as_engines_see_it(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What LiteLLM changes in a chat request on its way to vLLM, done by LiteLLM's own code on a copy."""
+    from litellm.llms.hosted_vllm.chat.transformation import HostedVLLMChatConfig  # noqa: PLC0415
+
+    vllm = HostedVLLMChatConfig()
+    model = str(request.get("model"))
+    messages = vllm._transform_messages(copy.deepcopy(request["messages"]), model)
+    mapped_names = ("tools", "thinking", "reasoning_effort")
+    given = {name: copy.deepcopy(request[name]) for name in mapped_names if request.get(name) is not None}
+    mapped = vllm.map_openai_params(given, {}, model, False)
+    unchanged = {name: value for name, value in request.items() if name not in mapped_names}
+    return {**unchanged, **mapped, "messages": messages}
+
+
+def _from_anthropic(request: Mapping[str, Any]) -> dict[str, Any]:
+    from litellm.llms.anthropic.messages.adapters.transformation import (  # noqa: PLC0415
+        LiteLLMAnthropicMessagesAdapter,
+    )
+
+    translated, _ = LiteLLMAnthropicMessagesAdapter().translate_anthropic_to_openai(copy.deepcopy(dict(request)))
+    return dict(translated)
+
+
+def _from_responses(request: Mapping[str, Any]) -> dict[str, Any]:
+    from litellm.responses.litellm_completion_transformation.transformation import (  # noqa: PLC0415
+        LiteLLMCompletionResponsesConfig,
+    )
+
+    copied = copy.deepcopy({name: value for name, value in request.items() if name not in {"model", "input"}})
+    return LiteLLMCompletionResponsesConfig.transform_responses_api_request_to_chat_completion_request(
+        model=str(request.get("model")), input=copy.deepcopy(request["input"]), responses_api_request=copied
+    )
+
+
+def make_hook(rulers: Mapping[str, PromptRuler]) -> Any:
+    """The object LiteLLM calls. Its base classes exist in the gateway's interpreter only, hence a function."""
+    from litellm.integrations.custom_logger import CustomLogger  # noqa: PLC0415
+    from litellm.proxy._types import ProxyException  # noqa: PLC0415
+
+    class ContextLengthExceeded(ProxyException):
+        """LiteLLM writes the HTTP status into `code`; OpenAI's clients look for this word there."""
+
+        def to_dict(self) -> dict[str, Any]:
+            return {**super().to_dict(), "code": "context_length_exceeded"}
+
+    class TokenWindow(CustomLogger):
+        enforces_request_content = True
+
+        async def async_pre_call_hook(
+            self,
+            user_api_key_dict: Any,  # noqa: ARG002  (LiteLLM passes all four by name)
+            cache: Any,  # noqa: ARG002
+            data: dict[str, Any],
+            call_type: str,
+        ) -> None:
+            model = str(data.get("model"))
+            named = [
+                name.strip() for name in model.split(",")
+            ]  # LiteLLM asks several models when they stand in one name
+            for name in named:
+                if name in rulers:
+                    await self._judge(data, call_type, name, rulers[name])
+            if call_id := data.get("litellm_call_id"):
+                headers = {**(data.get("extra_headers") or {}), "x-request-id": engine_request_id(str(call_id))}
+                data["extra_headers"] = headers
+
+        async def _judge(self, data: dict[str, Any], call_type: str, model: str, ruler: PromptRuler) -> None:
+            try:
+                measured = await asyncio.get_running_loop().run_in_executor(_COUNTING, measure, data, call_type, ruler)
+            except Exception as error:  # noqa: BLE001  (the engine holds the same ruler: it judges, and explains)
+                _LOG.warning(
+                    "call %s: a prompt for %s could not be counted (%s: %s); it goes on and the engine judges it",
+                    data.get("litellm_call_id"),
+                    model,
+                    type(error).__name__,
+                    error,
+                )
+                return
+            if measured is None:
+                return
+            reason = refusal(
+                measured, model=model, window_tokens=ruler.window_tokens, asked_tokens=asked_output_tokens(data)
+            )
+            if reason is not None:
+                raise ContextLengthExceeded(
+                    message=reason, type="invalid_request_error", param=_prompt_parameter(data), code=400
+                )
+
+    return TokenWindow()
+
+
+def _prompt_parameter(data: Mapping[str, Any]) -> str | None:
+    return next((name for name in ("messages", "prompt", "input") if name in data), None)
+
+
+def leave_estimates_aside(known: Callable[[str], bool]) -> None:
+    """Keeps LiteLLM's estimate from refusing what the exact count has let through.
+
+    LiteLLM's pre-call checks compare an estimate by OpenAI's tokenizer with `max_input_tokens` alone. For the
+    models counted here that check has been made already, exactly; its other checks stay.
+    """
+    from litellm.router_python_core import PythonCore  # noqa: PLC0415
+
+    estimate = PythonCore._acount_pre_call_check_tokens
+
+    async def only_for_strangers(self: Any, model: str, *arguments: Any, **options: Any) -> int | None:
+        return None if known(model) else await estimate(self, model, *arguments, **options)
+
+    PythonCore._acount_pre_call_check_tokens = only_for_strangers
+
+
+@functools.cache
+def _gateway_hook() -> Any:
+    rulers = load_rulers(Path(os.environ[CONFIG_VARIABLE]))
+    leave_estimates_aside(rulers.__contains__)
+    return make_hook(rulers)
+
+
+def __getattr__(name: str) -> Any:
+    """LiteLLM takes `token_window.instance`; made when asked for, so that importing this module needs no gateway."""
+    if name == "instance":
+        return _gateway_hook()
+    raise AttributeError(name)
+
+
+def main() -> int:
+    """Loads every tokenizer; prints one line when one cannot be used."""
+    try:
+        rulers = load_rulers(Path(sys.argv[1]))
+    except RulerError as error:
+        print(f"token_window: {error}", file=sys.stderr)
+        return 1
+    print(f"token_window: {len(set(map(id, rulers.values())))} tokenizers are ready", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Refuses a gateway configuration that LiteLLM would misread in silence.
+
+LiteLLM ignores keys that it does not know: a misspelt `cooldown_time` or a window under the wrong name is dropped
+without a word. So before a configuration lands, everything this appliance writes is checked against the models
+below, which know exactly the keys that the template writes, and every fault is one line with its path in the YAML.
+
+Usage: validate_config.py CONFIG.yaml (exit status 1 and the faults on stderr, or 0 and silence)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[int, Field(gt=0)]
+Price = Annotated[float, Field(ge=0)]
+# A secret stands in the environment, never in this file.
+FromEnvironment = Annotated[str, Field(pattern=r"^os\.environ/[A-Z][A-Z0-9_]*$")]
+
+
+class Part(BaseModel):
+    """Any section: no unknown keys, no coerced types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DeploymentParameters(Part):
+    """`litellm_params`: where the engine is."""
+
+    model: Annotated[str, Field(pattern=r"^hosted_vllm/.+$")]
+    api_base: Annotated[str, Field(pattern=r"^https?://[^/\s]+/v1$")]
+    api_key: FromEnvironment
+
+
+class ModelInfo(Part):
+    """`model_info`: what the gateway declares about the deployment."""
+
+    id: Text
+    mode: Literal["chat"]
+    max_input_tokens: PositiveCount
+    max_output_tokens: PositiveCount
+    input_cost_per_token: Price
+    output_cost_per_token: Price
+
+    @property
+    def window_tokens(self) -> tuple[int, int]:
+        """What all deployments of one model must share."""
+        return self.max_input_tokens, self.max_output_tokens
+
+
+class Deployment(Part):
+    """One engine behind a public model name."""
+
+    model_name: Text
+    litellm_params: DeploymentParameters
+    model_info: ModelInfo
+
+
+class RouterSettings(Part):
+    """`router_settings`."""
+
+    routing_strategy: Literal[
+        "simple-shuffle", "least-busy", "latency-based-routing", "usage-based-routing-v2", "cost-based-routing"
+    ]
+    num_retries: Count
+    retry_after: Count
+    timeout: PositiveSeconds
+    stream_timeout: PositiveSeconds
+    allowed_fails: Count
+    cooldown_time: Count
+    enable_pre_call_checks: Literal[True]
+    fallbacks: list[dict[Text, Annotated[list[Text], Field(min_length=1)]]]
+    redis_host: Text
+    redis_port: Annotated[int, Field(ge=1, le=65535)]
+    redis_password: FromEnvironment
+
+
+class LitellmSettings(Part):
+    """`litellm_settings`."""
+
+    callbacks: Annotated[list[Text], Field(min_length=1)]
+    request_timeout: PositiveSeconds
+    enable_redis_auth_cache: Literal[True]
+    disable_hf_tokenizer_download: Literal[True]
+    turn_off_message_logging: bool
+    telemetry: Literal[False]
+
+
+class GeneralSettings(Part):
+    """`general_settings`, without `allow_requests_on_db_unavailable`: that lets any key in while PostgreSQL is down."""
+
+    master_key: FromEnvironment
+    database_url: FromEnvironment
+    database_connection_pool_limit: PositiveCount
+    proxy_batch_write_at: PositiveSeconds
+    user_api_key_cache_ttl: PositiveSeconds
+    use_redis_transaction_buffer: Literal[True]
+    maximum_spend_logs_retention_period: Annotated[str, Field(pattern=r"^[0-9]+[dhms]$")]
+    store_model_in_db: Literal[False]
+    include_call_id_in_error_body: Literal[True]
+
+
+class GatewayConfig(Part):
+    """The whole file."""
+
+    model_list: Annotated[list[Deployment], Field(min_length=1)]
+    router_settings: RouterSettings
+    litellm_settings: LitellmSettings
+    general_settings: GeneralSettings
+
+
+def path_in_yaml(location: tuple[int | str, ...]) -> str:
+    """('model_list', 1, 'model_info') -> model_list[1].model_info"""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return "".join(steps).removeprefix(".")
+
+
+def shape_faults(error: ValidationError) -> Iterator[str]:
+    """Unknown keys, missing keys, wrong types and values."""
+    for fault in error.errors(include_url=False):
+        path = path_in_yaml(fault["loc"])
+        match fault["type"]:
+            case "extra_forbidden":
+                yield f"{path}: unknown key; LiteLLM would ignore it in silence"
+            case "missing":
+                yield f"{path}: missing"
+            case _:
+                yield f"{path}: {fault['msg']}; found {fault['input']!r}"
+
+
+def meaning_faults(config: GatewayConfig) -> Iterator[str]:
+    """What single fields cannot show: repeated ids, fallbacks to nowhere, windows that differ within one model."""
+    times = Counter(deployment.model_info.id for deployment in config.model_list)
+    first_of_model: dict[str, tuple[int, Deployment]] = {}
+    for index, deployment in enumerate(config.model_list):
+        name, info = deployment.model_name, deployment.model_info
+        if times[info.id] > 1:
+            yield f"model_list[{index}].model_info.id: {info.id!r} stands {times[info.id]} times; ids must differ"
+        first_index, first = first_of_model.setdefault(name, (index, deployment))
+        if first.model_info.window_tokens != info.window_tokens:
+            yield (
+                f"model_list[{index}].model_info: {name} declares max_input_tokens + max_output_tokens = "
+                f"{info.max_input_tokens} + {info.max_output_tokens} here and {first.model_info.max_input_tokens} + "
+                f"{first.model_info.max_output_tokens} in model_list[{first_index}]; one model has one window"
+            )
+    for index, fallback in enumerate(config.router_settings.fallbacks):
+        for name, targets in fallback.items():
+            path = f"router_settings.fallbacks[{index}].{name}"
+            if name not in first_of_model:
+                yield f"{path}: no model of that name in model_list"
+            for target in targets:
+                if target == name:
+                    yield f"{path}: falls back to itself"
+                elif target not in first_of_model:
+                    yield f"{path}: falls back to {target!r}, which is not in model_list"
+
+
+def faults(content: Any) -> list[str]:
+    """Everything wrong with a parsed configuration."""
+    try:
+        config = GatewayConfig.model_validate(content)
+    except ValidationError as error:
+        return list(shape_faults(error))
+    return list(meaning_faults(config))
+
+
+def main() -> int:
+    """Command line."""
+    path = Path(sys.argv[1])
+    try:
+        found = faults(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        found = [" ".join(str(error).split())]
+    for fault in found:
+        print(f"gateway configuration: {fault}", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
