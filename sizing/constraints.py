@@ -14,6 +14,8 @@ from sizing.weights import VOCABULARY_MULTIPLE
 
 FP8_WEIGHTS_CAPABILITY = (7, 5)
 FP8_KV_CAPABILITY = (8, 9)
+FLASHINFER_CAPABILITY = (8, 0)
+"""From here on vLLM prefers backends that store FP8 without computing in it; below, only the Triton backend is left."""
 LONGEST_SEARCH = 1 << 10
 
 
@@ -55,7 +57,7 @@ def _max_model_len(configuration: Configuration) -> Iterator[Refused]:
             rule="max_model_len",
             message=f"User-specified max_model_len ({configuration.max_model_len}) is greater than the derived "
             f"max_model_len (max_position_embeddings={longest}). Use --max-model-len {longest} or less.",
-            source="vllm/config/model.py:2641",
+            source="vllm/config/model.py:2640",
         )
 
 
@@ -148,8 +150,8 @@ def _fp8_kv_capability(configuration: Configuration) -> Iterator[Refused]:
     capability = configuration.device.compute_capability
     if not configuration.kv_cache_dtype.startswith("fp8") or capability is None or capability >= FP8_KV_CAPABILITY:
         return
-    if not configuration.multimodal:
-        return
+    if not configuration.multimodal and capability >= FLASHINFER_CAPABILITY:
+        return  # FlashInfer stores FP8 there; images need the Triton backend
     name = configuration.device.name
     yield Refused(
         rule="fp8_kv_capability",
@@ -157,6 +159,24 @@ def _fp8_kv_capability(configuration: Configuration) -> Iterator[Refused]:
         f"{capability[0]}.{capability[1]}); native FP8 (fp8e4nv) requires SM89+. Use --kv-cache-dtype auto.",
         source="vllm/v1/attention/backends/triton_attn.py:486",
     )
+
+
+def _fp8_on_cpu(configuration: Configuration) -> Iterator[Refused]:
+    flags, name = configuration.device.cpu_flags, configuration.device.name
+    if configuration.model.quantization is not None and flags and "amx_tile" not in flags:
+        yield Refused(
+            rule="fp8_weights_cpu",
+            message="Failed to find a kernel that can implement the ScaledMM linear layer: FP8 blocks on a CPU require "
+            f"AMX tile support (Sapphire Rapids or newer), which {name} lacks. Use the unquantised checkpoint.",
+            source="vllm/model_executor/kernels/linear/scaled_mm/cpu.py:242",
+        )
+    if configuration.kv_cache_dtype.startswith("fp8") and flags and not flags & {"amx_tile", "avx512f"}:
+        yield Refused(
+            rule="fp8_kv_cpu",
+            message=f"FP8 KV cache on CPU requires x86 with AVX-512 or AMX, which {name} lacks. "
+            "Use --kv-cache-dtype auto.",
+            source="vllm/v1/attention/backends/cpu_attn.py:540",
+        )
 
 
 def _free_memory(configuration: Configuration) -> Iterator[Refused]:
@@ -186,6 +206,7 @@ _RULES: tuple[Callable[[Configuration], Iterator[Refused]], ...] = (
     _pipeline,
     _batch,
     _fp8_kv_capability,
+    _fp8_on_cpu,
     _free_memory,
 )
 

@@ -28,7 +28,8 @@ CPU_HOST_RESERVE_BYTES = 1024 * MIB
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """One GPU, or the processor with its memory. `memory_used_bytes`: what other processes already hold."""
+    """One GPU, or the processor with its memory. `memory_used_bytes`: what other processes already hold;
+    `cpu_flags` is empty on a GPU and where nobody read them."""
 
     accelerator: Accelerator
     name: str
@@ -36,6 +37,7 @@ class Device:
     memory_total_bytes: int
     memory_usable_bytes: int
     memory_used_bytes: int = 0
+    cpu_flags: frozenset[str] = frozenset()
 
     @classmethod
     def of_gpu(cls, gpu: Gpu, *, co_tenants_stay: bool = False) -> Self:
@@ -59,6 +61,7 @@ class Device:
             compute_capability=None,
             memory_total_bytes=hardware.memory_total_bytes,
             memory_usable_bytes=hardware.memory_total_bytes - kept_bytes,
+            cpu_flags=frozenset(hardware.cpu.flags),
         )
 
     @property

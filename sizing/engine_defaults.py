@@ -11,7 +11,7 @@ from pydantic import Field
 from sizing.catalogue import catalogue_document
 from sizing.device import Device
 from sizing.documents import Part
-from sizing.errors import UnknownFact
+from sizing.errors import EngineRefuses, UnknownFact
 from sizing.model_shape import ModelFacts
 from sizing.units import GIB
 
@@ -42,6 +42,7 @@ class _VersionRow(Part):
 
 class _VersionTable(Part):
     default_version: str
+    deployment_floor: str
     versions: dict[str, _VersionRow]
 
 
@@ -68,6 +69,20 @@ class EngineDefaults:
 def supported_vllm_versions() -> tuple[str, ...]:
     """The versions that the catalogue knows."""
     return tuple(_table().versions)
+
+
+def require_deployable(vllm_version: str) -> None:
+    """Raise EngineRefuses for a version below the floor for deployments."""
+    floor = _table().deployment_floor
+    if _version_key(vllm_version) < _version_key(floor):
+        raise EngineRefuses(f"vLLM {vllm_version} is below the floor for deployments; use {floor} or newer")
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in version.split("."))
+    except ValueError:
+        raise UnknownFact(f'vLLM version "{version}" is not of the form 0.32.0') from None
 
 
 def defaults_for(
