@@ -7,11 +7,13 @@ SIZING = Path(__file__).resolve().parents[2] / "sizing"
 LAYERS = (
     {"units", "errors"},
     {"documents"},
-    {"catalogue", "hardware", "request", "report", "wish", "model_store", "hub", "safetensors_files"},
+    {"catalogue", "hardware", "request", "report", "wish", "model_store", "hub", "safetensors_header", "model_config"},
     {"plan", "measure"},
-    {"device", "model_facts", "observation"},
+    {"device", "model_shape", "model_reading", "model_facts", "observation"},
     {"engine_defaults"},
     {"weights", "kv_cache", "overhead", "constraints"},
+    {"engine_settings"},
+    {"memory_budget", "answer"},
     {"estimate"},
     {"vllm_options"},
     {"placement"},
@@ -19,6 +21,7 @@ LAYERS = (
     {"verdicts"},
     {"judge_engines", "judge_models", "judge_spend"},
     {"judge"},
+    {"report_summary"},
     {"recommend", "probe", "fetch", "explain", "report_page", "schema"},
     {"verify"},
 )
