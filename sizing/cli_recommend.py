@@ -16,6 +16,7 @@ from sizing.cli_inputs import choose_devices, quantity
 from sizing.model_facts import load_model_facts
 from sizing.plan import Plan
 from sizing.recommend import Recommendation, RecommendedSite, recommend, recommend_site
+from sizing.recommend_page import ranked_page, site_page
 from sizing.site import plan_path
 from sizing.wish import Wish
 
@@ -58,6 +59,7 @@ def recommend_command(
         Literal["strict", "balanced"], typer.Option(help="balanced also tries an FP8 KV cache.")
     ] = "strict",
     as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON on stdout.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write one page with memory bars.")] = None,
 ) -> int:
     """What should I run?
 
@@ -67,7 +69,7 @@ def recommend_command(
     if site is not None:
         if model or gpu or hardware or context or prompt_tokens or output_tokens:
             raise typer.BadParameter("--site reads models, hardware and wishes from the site; give no other option")
-        return _recommend_site(site, write=write, as_json=as_json)
+        return _recommend_site(site, write=write, as_json=as_json, html=html)
     if write:
         raise typer.BadParameter("--write needs --site")
     if not model:
@@ -81,6 +83,8 @@ def recommend_command(
         quality=quality,
     )
     answers = recommend(facts, devices.device, device_count=devices.count, wish=wish)
+    if html is not None:
+        _write_page(html, ranked_page(answers, device=f"{devices.count} x {devices.device.name}"))
     if as_json:
         answer(json.dumps([dataclasses.asdict(one) for one in answers], indent=2, ensure_ascii=False))
     else:
@@ -102,14 +106,17 @@ def _window(context: str | None, prompt_tokens: str | None, output_tokens: str |
 def _print_ranked(console: Console, answers: tuple[Recommendation, ...]) -> None:
     for one in answers:
         if one.rejection:
-            console.print(Text(f"   {one.model}: no: {one.rejection}", style="dim"), soft_wrap=True)
+            shards = one.vllm_options["tensor-parallel-size"]
+            console.print(Text(f"   not tensor-parallel-size {shards}: {one.rejection}", style="dim"), soft_wrap=True)
             continue
         console.print(Text.assemble((f"{one.rank}. {one.model}", "bold"), f": {one.reason}"), soft_wrap=True)
         console.print(Text(f"   {one.vllm_serve_line}", style="green"), soft_wrap=True)
 
 
-def _recommend_site(site: Path, *, write: bool, as_json: bool) -> int:
+def _recommend_site(site: Path, *, write: bool, as_json: bool, html: Path | None) -> int:
     recommended = recommend_site(site)
+    if html is not None:
+        _write_page(html, site_page(recommended))
     path, text = plan_path(site), recommended.plan.to_group_vars()
     present = _present_text(path)
     difference = "".join(
@@ -158,6 +165,11 @@ def _write(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
+
+
+def _write_page(path: Path, page: str) -> None:
+    path.write_text(page, encoding="utf-8")
+    say(f"page: {path}")
 
 
 def _print_site(console: Console, recommended: RecommendedSite, difference: str) -> None:

@@ -6,7 +6,7 @@ Nothing is computed anew here: a number that is not in the plan cannot be explai
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sizing.plan import Engine, EngineMemory, Plan, PlannedModel
+from sizing.plan import Engine, Plan, PlannedModel
 from sizing.units import gib_text
 
 

@@ -23,6 +23,7 @@ LAYERS = (
     {"judge"},
     {"report_summary"},
     {"recommend", "probe", "fetch", "explain", "report_page", "schema"},
+    {"recommend_page"},
     {"verify"},
 )
 

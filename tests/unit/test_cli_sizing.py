@@ -145,3 +145,19 @@ def test_prompt_and_answer_make_the_window_where_no_context_is_given() -> None:
     )
 
     assert 4000 == json.loads(answer.stdout)[0]["vllm_options"]["max-model-len"]
+
+
+def test_the_page_is_one_file_with_a_bar_for_each_candidate(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+
+    answer = llm_size(
+        *("recommend", "--model", "Qwen/Qwen3-32B", "--gpu", "NVIDIA H100 80GB HBM3:2", "--context", "32K"),
+        *("--users", "4", "--html", str(page)),
+    )
+
+    text = page.read_text(encoding="utf-8")
+    assert (0, f"llm-size: page: {page}\n") == (answer.returncode, answer.stderr)
+    assert "<pre>vllm serve Qwen/Qwen3-32B --max-model-len 32768" in text
+    assert "Not taken: " in text
+    assert text.count("<svg") == text.count("<section")
+    assert "http" not in text
