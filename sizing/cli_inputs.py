@@ -11,7 +11,7 @@ import typer
 from sizing.cli_console import say
 from sizing.device import Device, find_gpu
 from sizing.documents import read_structured_file
-from sizing.errors import DocumentError, SizingError
+from sizing.errors import DocumentError, DriverNotLoaded, NoDriver, NoGpu, SizingError
 from sizing.hardware import HARDWARE_KEY, Hardware
 from sizing.model_facts import ModelFacts, load_model_facts
 from sizing.probe import probe
@@ -69,10 +69,17 @@ def choose_devices(*, gpu: str | None, hardware: Path | None, co_tenants_stay: b
         return _from_catalogue(gpu)
     if hardware is not None:
         return devices_of(load_hardware(hardware), origin=str(hardware), co_tenants_stay=co_tenants_stay)
-    measured, notes = probe(host=socket.gethostname(), accelerator="cuda")
+    measured, notes = _this_host()
     for note in notes:
         say(f"note: {note}")
     return devices_of(measured, origin="NVML of this host", co_tenants_stay=co_tenants_stay)
+
+
+def _this_host() -> tuple[Hardware, tuple[str, ...]]:
+    try:
+        return probe(host=socket.gethostname(), accelerator="cuda")
+    except (NoDriver, DriverNotLoaded, NoGpu) as error:
+        raise type(error)(f"{error}; or name a GPU with --gpu, a host with --hardware") from None
 
 
 def load_hardware(path: Path) -> Hardware:

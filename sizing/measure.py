@@ -97,7 +97,7 @@ def measure(*, host: str, accelerator: str, proc: Path = Path("/proc")) -> tuple
         _add_gpus(measured, memory, notes)
     except NoDriver as error:
         if accelerator == "cuda":
-            raise
+            raise NoDriver(f"{error}; install it, or probe with accelerator cpu") from None
         notes.append(f"{error}; measured as a CPU host")
     return measured, notes
 
@@ -230,14 +230,21 @@ def _read_gpu_memory(
     try:
         info = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
     except nvml.NVMLError_NotSupported:
-        notes.append(f"{label} shares the host's memory; /proc/meminfo answers for it")
-        total = memory["MemTotal"]
-        return total, 0, total - memory.get("MemAvailable", total), True
+        return _host_memory(memory, label, notes)
     except (nvml.NVMLError_FunctionNotFound, nvml.NVMLError_ArgumentVersionMismatch):
         info = nvml.nvmlDeviceGetMemoryInfo(handle)
         notes.append(f"{label}: this old driver does not report its own reserve, so usable memory reads too high")
         return info.total, 0, info.used, False
+    if info.total == 0:
+        return _host_memory(memory, label, notes)
     return info.total, info.reserved, info.used, False
+
+
+def _host_memory(memory: dict[str, int], label: str, notes: list[str]) -> tuple[int, int, int, bool]:
+    """A GPU without memory of its own: most drivers say NotSupported, some answer with zero."""
+    notes.append(f"{label} shares the host's memory; /proc/meminfo answers for it")
+    total = memory["MemTotal"]
+    return total, 0, total - memory.get("MemAvailable", total), True
 
 
 def _add_nvlink_peers(nvml: Any, devices: Sequence[_Device], gpus: Sequence[MeasuredGpu]) -> None:

@@ -1,15 +1,19 @@
 """Fetching into the model store, from a hub on the loopback address and from a directory."""
 
+import errno
 import hashlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sizing.errors import SizingError
+from sizing.fetch import fetch
+from sizing.hub import Hub, HubFile
 from sizing.model_store import read_manifest, stored_revision
 from tests.command_line import Answer, llm_size
 from tests.fakes.hub import COMMIT, NEXT_COMMIT, FakeHub, running
@@ -200,6 +204,27 @@ def test_a_model_that_needs_more_room_than_there_is_says_so_before_it_starts(hub
     assert 2 == answer.returncode
     assert "lab/small needs 93132257.46 GiB more" in answer.stderr
     assert {} == hub.ranges
+
+
+class _FullDisk(Hub):
+    def download(self, model: str, commit: str, file: HubFile, part: Path, advance: Callable[[int], None]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(part))
+
+
+class _NoTalk:
+    def begin(self, total_bytes: int, file_count: int) -> None:
+        """Nobody listens."""
+
+    def advance(self, count_bytes: int) -> None:
+        """Nobody listens."""
+
+    def finished(self, path: str, length_bytes: int) -> None:
+        """Nobody listens."""
+
+
+def test_a_disk_that_fills_up_on_the_way_is_one_error_that_says_it_resumes(hub: FakeHub, tmp_path: Path) -> None:
+    with pytest.raises(SizingError, match="is full; make room and run again, it resumes"):
+        fetch("lab/small", revision=None, store=tmp_path, hub=_FullDisk(endpoint=hub.url), listener=_NoTalk())
 
 
 def test_a_directory_is_adopted_once_with_links_followed_and_hidden_files_left_out(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 /* A libnvidia-ml.so.1 without a GPU, for the real nvidia-ml-py to load. ABI after the public NVML reference.
 
-   NVML_STUB chooses the host: h100x2, gb10, mig, busy, nodriver, mismatch, empty.
+   NVML_STUB chooses the host: h100x2, gb10, gb10zero (answers zero bytes, not NotSupported), mig, busy, nodriver, mismatch, empty.
    Built with -DWITHOUT_MEMORY_V2 it lacks nvmlDeviceGetMemoryInfo_v2, as drivers before 510 do. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +22,9 @@ static int host_is(const char *name) {
     const char *chosen = getenv("NVML_STUB");
     return !strcmp(chosen ? chosen : "h100x2", name);
 }
+static int is_unified(void) { return host_is("gb10") || host_is("gb10zero"); }
 static unsigned gpu_count(void) {
-    return host_is("empty") ? 0u : (host_is("gb10") || host_is("mig")) ? 1u : 2u;
+    return host_is("empty") ? 0u : (is_unified() || host_is("mig")) ? 1u : 2u;
 }
 static int is_mig_device(Device device) {
     return (char *)device >= mig_devices && (char *)device < mig_devices + sizeof mig_devices;
@@ -60,7 +61,7 @@ const char *nvmlErrorString(Return code) {
     }
 }
 Return nvmlSystemGetDriverVersion(char *buffer, unsigned length) {
-    return copy_text(buffer, length, host_is("gb10") ? "580.142" : "580.126.09");
+    return copy_text(buffer, length, is_unified() ? "580.142" : "580.126.09");
 }
 Return nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 13010; return SUCCESS; }
 Return nvmlDeviceGetCount_v2(unsigned *count) { *count = gpu_count(); return SUCCESS; }
@@ -71,7 +72,7 @@ Return nvmlDeviceGetHandleByIndex_v2(unsigned index, Device *device) {
 }
 Return nvmlDeviceGetName(Device device, char *buffer, unsigned length) {
     if (is_mig_device(device)) return copy_text(buffer, length, "NVIDIA H100 80GB HBM3 MIG 3g.40gb");
-    return copy_text(buffer, length, host_is("gb10") ? "NVIDIA GB10" : "NVIDIA H100 80GB HBM3");
+    return copy_text(buffer, length, is_unified() ? "NVIDIA GB10" : "NVIDIA H100 80GB HBM3");
 }
 Return nvmlDeviceGetUUID(Device device, char *buffer, unsigned length) {
     char text[64];
@@ -95,6 +96,10 @@ Return nvmlDeviceGetMemoryInfo_v2(Device device, MemoryV2 *memory) {
     if (host_is("gb10")) return NOT_SUPPORTED;
     if (memory->version != (sizeof(MemoryV2) | (2u << 24))) return ARGUMENT_VERSION_MISMATCH;
     if (host_is("mig") && !is_mig_device(device)) return NO_PERMISSION;
+    if (host_is("gb10zero")) {
+        memory->total = memory->reserved = memory->free = memory->used = 0;
+        return SUCCESS;
+    }
     memory->total = (is_mig_device(device) ? 40448 : 81559) * MIB;
     memory->reserved = (is_mig_device(device) ? 0 : 625) * MIB;
     memory->used = (host_is("busy") && index_of(device) == 1 ? 20480 : 4) * MIB;
@@ -104,13 +109,13 @@ Return nvmlDeviceGetMemoryInfo_v2(Device device, MemoryV2 *memory) {
 #endif
 Return nvmlDeviceGetCudaComputeCapability(Device device, int *major, int *minor) {
     if (is_mig_device(device)) return NOT_SUPPORTED;
-    *major = host_is("gb10") ? 12 : 9;
-    *minor = host_is("gb10") ? 1 : 0;
+    *major = is_unified() ? 12 : 9;
+    *minor = is_unified() ? 1 : 0;
     return SUCCESS;
 }
 Return nvmlDeviceGetMigMode(Device device, unsigned *current, unsigned *pending) {
     (void)device;
-    if (host_is("gb10")) return NOT_SUPPORTED;
+    if (is_unified()) return NOT_SUPPORTED;
     *current = *pending = host_is("mig");
     return SUCCESS;
 }
