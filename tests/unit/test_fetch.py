@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sizing.errors import SizingError
 from sizing.fetch import fetch
-from sizing.hub import Hub, HubFile
+from sizing.hub import Hub
 from sizing.model_store import read_manifest, stored_revision
 from tests.command_line import Answer, llm_size
 from tests.fakes.hub import COMMIT, NEXT_COMMIT, FakeHub, running
@@ -207,8 +207,8 @@ def test_a_model_that_needs_more_room_than_there_is_says_so_before_it_starts(hub
 
 
 class _FullDisk(Hub):
-    def download(self, model: str, commit: str, file: HubFile, part: Path, advance: Callable[[int], None]) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(part))
+    def download(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors.part")
 
 
 class _NoTalk:
