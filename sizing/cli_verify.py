@@ -51,4 +51,5 @@ def _page(site: Path, observation: Path | None, report_dir: Path | None) -> Path
         return report_dir / "report.html"
     if observation is not None:
         return observation.parent / "report.html"
-    return max((site / "reports").glob("*/report.html"), key=lambda page: page.stat().st_mtime)
+    dated = (page for page in (site / "reports").glob("*/report.html") if not page.parent.is_symlink())
+    return max(dated, key=lambda page: page.stat().st_mtime)
