@@ -138,5 +138,6 @@ def _quantised(configuration: EngineConfiguration) -> tuple[ModelFacts, bool]:
     if wanted == "fp8":
         return replace(model, quantization=WeightQuantization(method="fp8", block=None)), True
     raise UnknownFact(
-        f"quantization {wanted} of {model.name} (checkpoint: {own}) is not supported; supported: {own}, fp8"
+        f"quantization {wanted} of {model.name} (checkpoint: {own}) is not supported; "
+        f"supported: {', '.join(dict.fromkeys((own, 'fp8')))}"
     )

@@ -136,11 +136,13 @@ def _provenance(settings: Settings, overhead: Overhead) -> dict[str, Provenance]
         pool = "exact"
     elif "extrapolated" in terms or not settings.weights_are_exact:
         pool = "extrapolated"
+    beyond_the_golden_table = len(settings.stages) > 1 or settings.model.confidence == "inferred"
+    tokens: Provenance = "extrapolated" if beyond_the_golden_table else pool
     return {
         "weights_bytes": "exact" if settings.weights_are_exact else "extrapolated",
         "activation_bytes": terms[0],
         "non_torch_bytes": terms[1],
         "cuda_graph_bytes": terms[2],
         "kv_cache_bytes": pool,
-        "kv_cache_tokens": pool,
+        "kv_cache_tokens": tokens,
     }

@@ -129,9 +129,16 @@ def test_quantising_while_loading_halves_the_linear_layers_and_is_called_extrapo
 
 
 def test_a_model_whose_config_was_inferred_is_never_called_exact() -> None:
-    answer = estimate(on_gpu("google/gemma-2-27b-it"))
+    answer = estimate(on_gpu("google/gemma-2-27b-it", kv_cache_memory_bytes=10 * GIB))
 
+    assert "exact" == answer.provenance["kv_cache_bytes"], "it was given"
     assert "extrapolated" == answer.provenance["weights_bytes"] == answer.provenance["kv_cache_tokens"]
+
+
+def test_tokens_over_pipeline_stages_are_not_called_exact() -> None:
+    answer = estimate(on_gpu("Qwen/Qwen3-8B", kv_cache_memory_bytes=10 * GIB, pipeline_parallel_size=2))
+
+    assert "extrapolated" == answer.provenance["kv_cache_tokens"]
 
 
 @pytest.mark.parametrize(
