@@ -34,6 +34,7 @@ def run(site_directory: Path, *, observation: Path | None, report_directory: Pat
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "report.json").write_text(report.to_json(), encoding="utf-8")
     (directory / "report.html").write_text(render_page(plan, report), encoding="utf-8")
+    _point_latest_at(directory)
     return report
 
 
@@ -52,6 +53,19 @@ def observe(site_directory: Path, directory: Path) -> Path:
     if not path.exists():
         raise SizingError(f"playbooks/observe.yml ended with {ended.returncode} and wrote no observation; see above")
     return path
+
+
+def _point_latest_at(directory: Path) -> None:
+    """`reports/latest` names the newest report of a site; a directory elsewhere is the operator's own affair."""
+    if directory.parent.name != "reports":
+        return
+    link = directory.parent / "latest"
+    if link.exists() and not link.is_symlink():
+        return
+    fresh = directory.parent / f".latest-{directory.name}"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(directory.name)
+    fresh.replace(link)
 
 
 def _new_directory(site_directory: Path) -> Path:

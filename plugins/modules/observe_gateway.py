@@ -238,7 +238,11 @@ def read_stream(events: list[StreamEvent]) -> dict[str, Any]:
         if event.data == "[DONE]":
             seen["done_after_finish"] = seen.get("finish_reason") is not None
             continue
-        content = json.loads(event.data)
+        try:
+            content = json.loads(event.data)
+        except ValueError:
+            seen["error"] = "the stream broke off in the middle of an event"
+            break
         if content.get("error"):
             error = content["error"]
             seen["error"] = str(error.get("message", error) if isinstance(error, dict) else error)[:600]
@@ -260,7 +264,7 @@ def _named(request_id: str) -> dict[str, str]:
 
 
 def _text(message: dict[str, Any]) -> str:
-    return (message.get("content") or "") + (message.get("reasoning_content") or "")
+    return "".join(message.get(name) or "" for name in ("content", "reasoning_content", "reasoning"))
 
 
 def _usage(content: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ ARGUMENTS = {
 }
 PAUSE_SECONDS = 1.0
 QUERY = """
-with keys as (select unnest(string_to_array(:'hashes', ',')) as hash)
+with keys as (select unnest(string_to_array(current_setting('observe.hashes'), ',')) as hash)
 select json_build_object(
   'rows', coalesce((
     select json_agg(json_build_object(
@@ -91,8 +91,8 @@ class Ledger:
 
     def _read(self) -> dict[str, Any]:
         hashes = ",".join(self.given["key_hashes"])
-        command = [*PSQL, "--set", f"hashes={hashes}", "--dbname", self.given["database"]]
-        rc, out, err = self.module.run_command(command, data=QUERY)
+        command = [*PSQL, "--dbname", self.given["database"], "--command", QUERY]
+        rc, out, err = self.module.run_command(command, environ_update={"PGOPTIONS": f"-c observe.hashes={hashes}"})
         if rc != 0:
             return {"error": " ".join(err.split()) or f"psql ended with {rc}"}
         observation: dict[str, Any] = json.loads(out)
