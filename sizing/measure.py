@@ -261,16 +261,30 @@ def _add_nvlink_peers(nvml: Any, devices: Sequence[_Device], gpus: Sequence[Meas
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of the zipapp: JSON on stdout, notes on stderr."""
+    """The command line of the zipapp: JSON on stdout, notes on stderr.
+
+    `--one-stream` is for Ansible's `script`, which runs it on a pseudo-terminal, where stderr ends up in stdout.
+    """
     parser = argparse.ArgumentParser(prog="probe.pyz", description="Measure this host for llm-appliance.")
     parser.add_argument("--host", default=socket.gethostname(), help="name of this host in the inventory")
     parser.add_argument("--accelerator", choices=ACCELERATORS, default="auto", help="what the engines shall run on")
+    parser.add_argument(
+        "--one-stream",
+        action="store_true",
+        help="notes or the error inside the JSON: for a caller that gets both streams as one",
+    )
     options = parser.parse_args(arguments)
     try:
         measured, notes = measure(host=options.host, accelerator=options.accelerator)
     except SizingError as error:
-        print(f"llm-size: {error}", file=sys.stderr)
+        if options.one_stream:
+            print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
+        else:
+            print(f"llm-size: {error}", file=sys.stderr)
         return error.exit_code
+    if options.one_stream:
+        print(json.dumps({"hardware": measured, "notes": notes}))
+        return 0
     for note in notes:
         print(f"llm-size: note: {note}", file=sys.stderr)
     print(json.dumps(measured, indent=2))

@@ -21,11 +21,15 @@ def probe(*, host: str, accelerator: str) -> tuple[Hardware, tuple[str, ...]]:
 
 
 def hardware_from_measurement(text: str, *, origin: str) -> Hardware:
-    """The hardware document in what the zipapp printed on another host."""
+    """The hardware document in what the zipapp printed on another host, whatever a login shell printed around it."""
     try:
-        content = json.loads(text)
+        content = json.loads(text[max(0, text.find("{")) : text.rfind("}") + 1])
     except json.JSONDecodeError as error:
         raise DocumentError(f"{origin}: not the JSON of a probe: {error.msg}") from None
+    if isinstance(content, dict) and "error" in content:
+        raise DocumentError(f"{origin}: {content['error']}")
+    if isinstance(content, dict) and "hardware" in content:
+        content = content["hardware"]
     return Hardware.parse(content, origin=origin)
 
 

@@ -176,6 +176,24 @@ def test_the_zipapp_measures_a_host_that_has_only_python(stub: Path, zipapp: Pat
     assert ("gpu-7", "cuda", 2) == (hardware.host, hardware.accelerator, len(hardware.gpus))
 
 
+@pytest.mark.parametrize(("host", "exit_code"), [("mig", 0), ("nodriver", 5)])
+def test_a_caller_that_mixes_both_streams_still_reads_one_json_document(stub: Path, host: str, exit_code: int) -> None:
+    command = [sys.executable, "-c", "from sizing.measure import main; raise SystemExit(main())", "--one-stream"]
+    environment = {"PATH": os.environ["PATH"], "NVML_STUB": host, "LD_LIBRARY_PATH": str(stub)}
+
+    answer = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+
+    content = json.loads(answer.stdout)
+    assert exit_code == answer.returncode
+    if exit_code == 0:
+        assert 2 == len(hardware_from_measurement(f"Welcome!\n{answer.stdout}", origin="ssh").gpus)
+        assert ["has MIG on" in note for note in content["notes"]] == [True]
+    else:
+        assert "installed but not loaded" in content["error"]
+
+
 def test_the_zipapp_is_written_once_and_is_the_same_file_each_time(tmp_path: Path, zipapp: Path) -> None:
     path = tmp_path / "probe.pyz"
 

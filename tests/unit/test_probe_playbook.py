@@ -57,7 +57,7 @@ def test_every_host_that_answers_is_measured_and_the_others_are_named(site: Path
 
     assert played.returncode not in {0, 1}
     assert "Connection refused" in played.stdout + played.stderr
-    assert "broken: llm-size: the NVIDIA driver is installed but not loaded" in played.stdout + played.stderr
+    assert "broken: the NVIDIA driver is installed but not loaded" in played.stdout + played.stderr
     assert ["cpu", "gpu"] == sorted(path.name for path in (site / "host_vars").iterdir())
     gpu = Hardware.load_host_vars(site / "host_vars" / "gpu" / "hardware.json")
     assert ("gpu", "cuda", 2, 0) == (gpu.host, gpu.accelerator, len(gpu.gpus), gpu.gpus[0].memory_used_bytes)
