@@ -115,5 +115,6 @@ def _exchange(status: int, headers: Any, content: bytes, started: float) -> Exch
 
 
 def _reason(error: Exception) -> str:
+    """The innermost words: urllib wraps what the system said."""
     reason = getattr(error, "reason", None) or error
-    return f"{type(error).__name__}: {reason}" if not isinstance(reason, str) else reason
+    return str(reason) or type(error).__name__

@@ -32,10 +32,7 @@ options:
     type: list
     elements: dict
     default: []
-    description: The models to call.
-    suboptions:
-      name: {type: str, required: true, description: The name that clients send.}
-      window_tokens: {type: int, required: true, description: Prompt and answer together.}
+    description: "The models to call, as the plan has them: name, max_input_tokens and max_output_tokens are read."
   output_tokens: {type: int, default: 16, description: Length of an answer.}
   timeout_seconds: {type: int, default: 120, description: For each request.}
 attributes: {check_mode: {support: full}}
@@ -47,7 +44,7 @@ EXAMPLES = r"""
     master_key: "{{ vault_gateway_master_key }}"
     moment: calls
     run_id: verify-20261121t050000z-3f2a
-    models: [{name: chat, window_tokens: 2048}]
+    models: [{name: chat, max_input_tokens: 1536, max_output_tokens: 512}]
 """
 RETURN = r"""
 observation: {returned: "with moment calls", type: dict, description: GatewayObservation.}
@@ -60,12 +57,7 @@ ARGUMENTS = {
     "master_key": {"type": "str", "required": True, "no_log": True},
     "moment": {"type": "str", "required": True, "choices": ["calls", "afterwards"]},
     "run_id": {"type": "str", "required": True},
-    "models": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {"name": {"type": "str", "required": True}, "window_tokens": {"type": "int", "required": True}},
-    },
+    "models": {"type": "list", "elements": "dict", "default": []},
     "output_tokens": {"type": "int", "default": 16},
     "timeout_seconds": {"type": "int", "default": 120},
 }
@@ -138,7 +130,7 @@ class Client:
 
     def calls(self) -> list[dict[str, Any]]:
         """All four, the refused ones last: the first tells how many tokens its prompt has."""
-        window_tokens = self.model["window_tokens"]
+        window_tokens = self.model["max_input_tokens"] + self.model["max_output_tokens"]
         question = "{}: name a colour and a city.".format(self.gateway.given["run_id"])
         words = " ".join(f"w{number}" for number in range(window_tokens + 1))
         chat = self._chat("chat", question, self.output_tokens)

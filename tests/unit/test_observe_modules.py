@@ -160,7 +160,7 @@ def observe_gateway(url: str, **more: Any) -> dict[str, Any]:
             "master_key": MASTER_KEY,
             "run_id": f"{RUN}g0",
             "moment": "calls",
-            "models": [{"name": "tiny-qwen3", "window_tokens": 2048}],
+            "models": [{"name": "tiny-qwen3", "max_input_tokens": 1536, "max_output_tokens": 512}],
             **more,
         },
     )
