@@ -6,14 +6,22 @@ from pathlib import Path
 from sizing.answer import Estimate
 from sizing.documents import Part
 from sizing.hardware import Hardware
+from sizing.observation import Observation
 from sizing.plan import Plan
 from sizing.report import Report
 from sizing.request import Request
 
 
 def documents() -> dict[str, type[Part]]:
-    """Every document that leaves Python, by the name of its schema."""
-    return {"estimate": Estimate, "hardware": Hardware, "plan": Plan, "report": Report, "request": Request}
+    """Every document that passes between the parts, by the name of its schema."""
+    return {
+        "estimate": Estimate,
+        "hardware": Hardware,
+        "observation": Observation,
+        "plan": Plan,
+        "report": Report,
+        "request": Request,
+    }
 
 
 def schema_text(document: type[Part]) -> str:
