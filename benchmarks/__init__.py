@@ -1,1 +1,1 @@
-"""Load, latency and truth: what users of a site feel, measured honestly. Imports `sizing`; nothing there imports this."""
+"""Load, latency and truth: what users of a site feel. Imports `sizing`; nothing there imports this."""
