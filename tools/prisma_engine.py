@@ -35,7 +35,6 @@ KEPT_MODULE_FILES = (
     "@prisma/client/runtime/query_engine_bg.postgresql.wasm",
     "@prisma/schema-engine-wasm/schema_engine_bg.js",
     "@prisma/schema-engine-wasm/schema_engine_bg.wasm",
-    "@prisma/adapter-pg/dist/*.js",
     "@prisma/debug/dist/*.js",
     "@prisma/driver-adapter-utils/dist/*.js",
     "schema-adapter-pg/*.js",
@@ -90,13 +89,20 @@ def run_npm(arguments: list[str], *, directory: Path) -> None:
     """Runs npm with the operator's own configuration: registry, proxy and certificates are theirs."""
     npm = shutil.which("npm")
     if npm is None:
-        raise PrismaEngineError("npm is not installed; it is needed once to build the Prisma engine (apt-get install npm)")
+        raise PrismaEngineError(
+            "npm is not installed; it is needed once to build the Prisma engine (apt-get install npm)"
+        )
     completed = subprocess.run(  # noqa: S603
         [npm, *arguments, "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=directory, capture_output=True, text=True, check=False,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if completed.returncode != 0:
-        reason = next((line for line in completed.stderr.splitlines() if "error" in line.lower()), completed.stderr.strip())
+        reason = next(
+            (line for line in completed.stderr.splitlines() if "error" in line.lower()), completed.stderr.strip()
+        )
         raise PrismaEngineError(f"npm {arguments[0]} failed with exit status {completed.returncode}: {reason}")
 
 
@@ -109,15 +115,21 @@ def is_kept(module_file: PurePosixPath) -> bool:
 def archive_members(directory: Path) -> Iterator[Path]:
     """The files of the archive, sorted, relative to the installed directory."""
     modules = directory / "node_modules"
-    kept = [path for path in modules.rglob("*") if path.is_file() and not path.is_symlink()
-            and is_kept(PurePosixPath(path.relative_to(modules).as_posix()))]
+    kept = [
+        path
+        for path in modules.rglob("*")
+        if path.is_file() and not path.is_symlink() and is_kept(PurePosixPath(path.relative_to(modules).as_posix()))
+    ]
     yield from sorted([*source_files(directory), *(path.relative_to(directory) for path in kept)])
 
 
 def pack(directory: Path) -> bytes:
     """A tar.gz whose bytes depend only on names, contents and executable bits."""
     buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as compressed, tarfile.open(fileobj=compressed, mode="w") as archive:
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as archive,
+    ):
         for member in archive_members(directory):
             content = (directory / member).read_bytes()
             entry = tarfile.TarInfo(f"{ARCHIVE_ROOT}/{member.as_posix()}")
