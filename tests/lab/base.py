@@ -24,10 +24,15 @@ from .proxy import Proxy
 
 BARE = "bare"
 WARM = "warm"
-_RECIPE = "1"  # raise it when this file changes what an image contains
+_RECIPE = "2"  # raise it when this file changes what an image contains
 _NEEDED_BYTES = 3 * 1024**3
 _QUIET_TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer")
 _PROGRESS_SECONDS = 10
+# However this process ends, the build and its mounts end with it and cannot write into a later build.
+_ENDS_WITH_US = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +95,7 @@ def _build_bare(recipe: Recipe, finished: Path, proxy: Proxy) -> None:
     sources.write_text(recipe.sources)
     argv = [
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists"),
-        "--dpkgopt=path-exclude=/usr/share/man/*",
+        *("--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/man/*"),
         f"--include={','.join(recipe.bare_packages)}",
         *(f"--aptopt={line.rstrip(';')}" for line in _apt_settings(recipe)),
         *(apt.RELEASE, str(root), str(sources)),
@@ -117,7 +122,6 @@ def _configure(root: Path, recipe: Recipe) -> None:
     proxy = f"http://{addresses.BRIDGE_ADDRESS}:{addresses.PROXY_PORT}"
     lab = [f'Acquire::http::Proxy "{proxy}";', f'Acquire::https::Proxy "{proxy}";', *_apt_settings(recipe)]
     (root / "etc/apt/apt.conf.d/90lab").write_text("\n".join(lab) + "\n")
-    (root / "etc/dpkg/dpkg.cfg.d/90lab").write_text("force-unsafe-io\n")
     (root / "etc/default/locale").write_text("LANG=C.UTF-8\n")
     (root / "etc/resolv.conf").unlink(missing_ok=True)
     for name in ("resolv.conf", "machine-id", "fstab"):
@@ -146,7 +150,6 @@ def _build_warm(recipe: Recipe, bare: Path, finished: Path, proxy: Proxy) -> Non
     for directory in (upper, work, root):
         directory.mkdir(parents=True, mode=0o755)
     argv = [
-        *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"),
         str(places.LAB_DIR / "install-packages.sh"),
         *map(str, (bare, upper, work, root)),
         _address(proxy),
@@ -166,7 +169,7 @@ def _run(what: str, argv: list[str], proxy: Proxy) -> None:
     _say(f"{what}: building; log in {log}")
     with log.open("w") as output:
         process = subprocess.Popen(
-            argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            [*_ENDS_WITH_US, *argv], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             while True:
@@ -174,10 +177,10 @@ def _run(what: str, argv: list[str], proxy: Proxy) -> None:
                     code = process.wait(_PROGRESS_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
-                    seconds, fetched = time.monotonic() - started, proxy.fetched_bytes / 1e6
-                    _say(f"{what}: {seconds:.0f} s, {proxy.package_count} packages, {fetched:.0f} MB fetched")
+                    seconds, megabytes = time.monotonic() - started, proxy.served_bytes / 1e6
+                    _say(f"{what}: {seconds:.0f} s, {proxy.package_count} packages, {megabytes:.0f} MB")
         except BaseException:
-            process.terminate()
+            process.kill()
             process.wait()
             raise
     if code != 0:

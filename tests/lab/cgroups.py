@@ -198,8 +198,10 @@ def _prepare(hierarchy: Hierarchy, group: Path) -> None:
     control = group.parent / "cgroup.subtree_control"
     if hierarchy.is_v2 and control.exists():
         available = (group.parent / "cgroup.controllers").read_text().split()
-        for controller in set(available) & set(_V2_CONTROLLERS):
-            control.write_text(f"+{controller}")
+        enabled = control.read_text().split()
+        for controller in _V2_CONTROLLERS:
+            if controller in available and controller not in enabled:
+                control.write_text(f"+{controller}")
 
 
 def _kill(pid: int) -> None:

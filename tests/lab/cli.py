@@ -222,7 +222,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         return parser().parse_args(argv)
     at = argv.index("--")
     options = parser().parse_args(argv[:at])
-    options.command = [*getattr(options, "command", []), *argv[at + 1 :]]
+    if not hasattr(options, "command"):
+        raise UsageError(f"{argv[0]} runs no command, so nothing can follow --")
+    options.command = [*options.command, *argv[at + 1 :]]
     return options
 
 
@@ -233,10 +235,10 @@ def main(argv: Sequence[str]) -> int:
 
         internal.main(argv[1:])
         return 0
-    options = parse(argv)
-    handler: Handler = options.handler
     try:
+        options = parse(argv)
         preflight.refuse_elsewhere()
+        handler: Handler = options.handler
         handler(options)
     except LabError as error:
         _say(str(error))

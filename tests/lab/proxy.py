@@ -36,7 +36,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.cache = cache
         self.allowed = allowed
         self.package_count = 0
-        self.fetched_bytes = 0
+        self.served_bytes = 0
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -86,10 +86,10 @@ class _Handler(socketserver.StreamRequestHandler):
         kept = self.server.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
         is_package = name.endswith(".deb")
         if is_package and kept.exists():
-            self.server.package_count += 1
             with kept.open("rb") as file:
                 self._start(200, {"content-length": str(kept.stat().st_size)})
-                self._pour(file)
+                self.server.served_bytes += self._pour(file)
+            self.server.package_count += 1
             return
         request = Request(url, headers={k: v for k, v in headers.items() if k in _PASSED_ON})  # noqa: S310 (http only)
         try:
@@ -129,7 +129,7 @@ class _Handler(socketserver.StreamRequestHandler):
         try:
             with partial.open("wb") as copy:
                 total = self._pour(answer, copy)
-            self.server.fetched_bytes += total
+            self.server.served_bytes += total
             if total == length:
                 partial.rename(kept)
                 self.server.package_count += 1
