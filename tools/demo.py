@@ -133,10 +133,10 @@ def layer_names(prisma_engine: Path) -> dict[str, str]:
 def _boot(made: artifacts.Artifacts, *, bare: bool) -> None:
     status = json.loads(_lab_output("status", "--json"))
     if status.get("up"):
-        for host, state in status["hosts"].items():
-            if state != "on":
-                subprocess.run([str(LAB), "start", host], check=True)
-                subprocess.run([str(LAB), "wait", host], check=True)
+        for host in status["hosts"]:
+            if not host["running"]:
+                subprocess.run([str(LAB), "start", host["name"]], check=True)
+                subprocess.run([str(LAB), "wait", host["name"]], check=True)
         return
     command = [str(LAB), "up", str(HOST_COUNT)]
     command += ["--bind", f"{GATEWAY_HOST}={made.gateway_wheels}:/srv/wheelhouse/gateway"]
