@@ -30,6 +30,8 @@ from typing import Any
 from prompt_ruler import Measurement, PromptRuler, RulerError, load_ruler
 
 CONFIG_VARIABLE = "TOKEN_WINDOW_CONFIG"
+# LiteLLM cannot pass numbers on; it would try every engine, put each into cooldown and answer 500.
+NUMBERS_REFUSED = "This gateway does not pass on prompts given as token ids. Send the prompt as text."
 _LOG = logging.getLogger("token_window")
 _OUTSIDE_AN_ID = re.compile(r"[^A-Za-z0-9._:-]")
 # Counting is CPU work that frees the interpreter; a pool of its own keeps long prompts from blocking LiteLLM's threads.
@@ -85,6 +87,11 @@ def asked_output_tokens(data: Mapping[str, Any]) -> int | None:
     return None
 
 
+def has_token_ids(prompt: Any) -> bool:
+    """Whether a completion's prompt is given as numbers."""
+    return isinstance(prompt, list) and any(isinstance(item, int | list) for item in prompt)
+
+
 def measure(data: Mapping[str, Any], call_type: str, ruler: PromptRuler) -> Measurement | None:
     """Counts the prompt of any request that has one; None for calls without a prompt."""
     request = {**(data.get("extra_body") or {}), **data}
@@ -138,11 +145,15 @@ def make_hook(rulers: Mapping[str, PromptRuler]) -> Any:
     from litellm.integrations.custom_logger import CustomLogger  # noqa: PLC0415
     from litellm.proxy._types import ProxyException  # noqa: PLC0415
 
-    class ContextLengthExceeded(ProxyException):
-        """LiteLLM writes the HTTP status into `code`; OpenAI's clients look for this word there."""
+    class RefusedPrompt(ProxyException):
+        """HTTP 400 in OpenAI's shape. LiteLLM repeats the status in `code`; clients look for a word there."""
+
+        def __init__(self, message: str, *, word: str, parameter: str | None) -> None:
+            super().__init__(message=message, type="invalid_request_error", param=parameter, code=400)
+            self.word = word
 
         def to_dict(self) -> dict[str, Any]:
-            return {**super().to_dict(), "code": "context_length_exceeded"}
+            return {**super().to_dict(), "code": self.word}
 
     class TokenWindow(CustomLogger):
         enforces_request_content = True
@@ -183,9 +194,9 @@ def make_hook(rulers: Mapping[str, PromptRuler]) -> Any:
                 measured, model=model, window_tokens=ruler.window_tokens, asked_tokens=asked_output_tokens(data)
             )
             if reason is not None:
-                raise ContextLengthExceeded(
-                    message=reason, type="invalid_request_error", param=_prompt_parameter(data), code=400
-                )
+                raise RefusedPrompt(reason, word="context_length_exceeded", parameter=_prompt_parameter(data))
+            if has_token_ids(data.get("prompt")):
+                raise RefusedPrompt(NUMBERS_REFUSED, word="unsupported_prompt", parameter="prompt")
 
     return TokenWindow()
 

@@ -50,6 +50,8 @@ class ModelInfo(Part):
     max_output_tokens: PositiveCount
     input_cost_per_token: Price
     output_cost_per_token: Price
+    cache_read_input_token_cost: Price
+    cache_creation_input_token_cost: Price
 
     @property
     def window_tokens(self) -> tuple[int, int]:
@@ -106,6 +108,7 @@ class GeneralSettings(Part):
     use_redis_transaction_buffer: Literal[True]
     maximum_spend_logs_retention_period: Annotated[str, Field(pattern=r"^[0-9]+[dhms]$")]
     store_model_in_db: Literal[False]
+    trusted_proxy_ranges: list[Text]
     include_call_id_in_error_body: Literal[True]
 
 
