@@ -19,7 +19,7 @@ from benchmarks.errors import BadLoad
 from benchmarks.load import Load, Patience
 from benchmarks.record import OK, Record
 from benchmarks.schedule import NANOSECONDS, Schedule
-from benchmarks.stream import CONNECTING, SHAKING, Stream
+from benchmarks.stream import CONNECTING, SHAKING, Stream, Tally
 from benchmarks.text_of_stream import answer_of
 from benchmarks.workload import Call, Workload
 
@@ -70,7 +70,8 @@ class Driver:
         self._epoll: Epoll = get_original("select", "epoll")()  # gevent takes it out of `select`
         self._origin_ns = 0
         self._patrol_ns = self._sampled_ns = 0
-        self._cpu_ns = self._event_count = 0
+        self._cpu_ns = 0
+        self._tally = Tally()
         self._stopping = False
         self._keep_bodies = load.keep_bodies or load.workload.turns > 1
         self.effort = Effort()
@@ -121,7 +122,6 @@ class Driver:
             stream = streams[descriptor]
             wanted = stream.wants
             stream.on_ready(mask)
-            self._event_count += 1
             if stream.outcome:
                 del streams[descriptor]
                 self._finish(stream)
@@ -151,7 +151,7 @@ class Driver:
         else:
             call = self._prepared.pop(self._next) if self._next in self._prepared else self._workload.first(self._next)
             self._next += self._step
-        stream = Stream(call, self._endpoint, intended_ns=due_ns, keep_body=self._keep_bodies)
+        stream = Stream(call, self._endpoint, intended_ns=due_ns, keep_body=self._keep_bodies, tally=self._tally)
         stream.open()
         if stream.outcome:
             self._finish(stream)
@@ -199,8 +199,8 @@ class Driver:
         used = process_time_ns()
         self.effort.cpu_ratio.append(round((used - self._cpu_ns) / (now - self._sampled_ns), 4))
         self.effort.in_flight.append(len(self._streams))
-        self.effort.events.append(self._event_count)
-        self._cpu_ns, self._sampled_ns, self._event_count = used, now, 0
+        self.effort.events.append(self._tally.events)
+        self._cpu_ns, self._sampled_ns, self._tally.events = used, now, 0
 
 
 def run_in_gevent(driver: Driver) -> None:

@@ -29,18 +29,27 @@ _STATUS_CLASS = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429
 _NO_SOCKETS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 
 
+class Tally:
+    """Events read by all streams of a process."""
+
+    __slots__ = ("events",)
+
+    def __init__(self) -> None:
+        self.events = 0
+
+
 class Stream:
     """Feeds itself from its socket; `outcome` is set once it is over. Times inside are absolute monotonic ns."""
 
     __slots__ = (
         "_crcs", "_detail", "_done", "_encrypted", "_endpoint", "_error_seen", "_first_byte_ns", "_identity",
         "_incoming", "_keep_body", "_kept", "_kinds", "_outbox", "_outgoing", "_parser", "_sent_ns",
-        "_started_ns", "_status", "_streaming", "_tail", "_times", "_tokens", "_usage", "call", "ended_ns",
-        "heard_ns", "intended_ns", "outcome", "socket", "stage", "wants",
+        "_started_ns", "_status", "_streaming", "_tail", "_tally", "_times", "_tokens", "_usage", "call",
+        "ended_ns", "heard_ns", "intended_ns", "outcome", "socket", "stage", "wants",
     )  # fmt: skip
 
-    def __init__(self, call: Call, endpoint: Endpoint, *, intended_ns: int, keep_body: bool) -> None:
-        self.call, self.intended_ns = call, intended_ns
+    def __init__(self, call: Call, endpoint: Endpoint, *, intended_ns: int, keep_body: bool, tally: Tally) -> None:
+        self.call, self.intended_ns, self._tally = call, intended_ns, tally
         self._endpoint, self._keep_body = endpoint, keep_body
         self._parser = HttpResponseParser(self)
         self._times, self._crcs, self._kinds = array("q"), array("I"), bytearray()
@@ -148,6 +157,7 @@ class Stream:
         pieces = body.split(b"\n\n")
         self._tail = pieces.pop()
         now = self.heard_ns
+        self._tally.events += len(pieces)
         for event in pieces:
             self._times.append(now)
             self._crcs.append(crc32(event))

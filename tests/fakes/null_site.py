@@ -28,8 +28,9 @@ def null_site(*, tls: ssl.SSLContext | None = None, key: str = "", slots: int = 
         ready.set()
 
     def run() -> None:
-        loop.create_task(listen())
+        starting = loop.create_task(listen())
         loop.run_forever()
+        assert starting.done()
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))

@@ -1,0 +1,74 @@
+"""Command line of the benchmarks: parse, call, print, exit. `llm-size accept` calls it as a subprocess."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks.calibrate import STEPS, Step, calibrate
+from benchmarks.history import load_history
+from benchmarks.metrics import summarize
+from benchmarks.summary_table import summary_table
+from benchmarks.validity import objections
+from sizing.errors import SizingError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Load, latency and truth of a site.")
+_talk = Console(stderr=True)
+
+
+@app.command("calibrate")
+def calibrate_command(
+    json_output: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
+    up_to: Annotated[int, typer.Option(help="streams of the last step")] = STEPS[-1],
+) -> None:
+    """How many streams and chunks per second one process here can hold."""
+
+    def tell(step: Step) -> None:
+        verdict = "held" if step.held else "did not hold"
+        _talk.print(
+            f"{step.streams} streams: {verdict}; {step.events_per_second:.0f} chunks/s, "
+            f"{step.cpu_ratio:.0%} of a core, schedule delay p99 {step.schedule_delay_p99_ms:.1f} ms, "
+            f"null server {step.server_cpu_ratio:.0%}",
+            highlight=False,
+        )
+
+    found = calibrate(steps=[step for step in STEPS if step <= up_to] or [up_to], tell=tell)
+    if json_output:
+        print(json.dumps(dataclasses.asdict(found), indent=2))
+        return
+    at_least = "at least " if found.lower_bound else ""
+    print(
+        f"one process holds {at_least}{found.capacity.streams} streams, "
+        f"{found.capacity.events_per_second:.0f} chunks/s, {found.capacity.bytes_per_stream / 1024:.1f} KiB per stream "
+        f"(load average {found.load_average:.1f})"
+    )
+
+
+@app.command("summarize")
+def summarize_command(
+    histories: Annotated[list[Path], typer.Argument(help="history files of one run, or their directory")],
+    json_output: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
+) -> None:
+    """What a recorded run says; exit 7 if it says nothing because the client was overloaded."""
+    history = load_history(histories)
+    summary, against = summarize(history.records), objections(history)
+    if json_output:
+        print(json.dumps({**dataclasses.asdict(summary), "objections": against}, indent=2))
+    else:
+        Console(width=None if sys.stdout.isatty() else 110).print(summary_table(summary))
+        for objection in against:
+            _talk.print(f"INVALID: {objection}", style="bold red", markup=False)
+    raise typer.Exit(7 if against else 0)
+
+
+def main() -> None:
+    """Entry point: an error that the user can act on prints one line."""
+    try:
+        app()
+    except SizingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
