@@ -10,7 +10,7 @@ from http import HTTPStatus
 from sizing.judge_engines import judge_engine
 from sizing.judge_models import judge_journal, judge_model
 from sizing.judge_spend import judge_spend
-from sizing.observation import GatewayObservation, Observation
+from sizing.observation import CallObservation, GatewayObservation, Observation
 from sizing.plan import Plan
 from sizing.report import CallSeen, Check, EngineSeen, Report
 from sizing.verdicts import compare, same_version, status_text
@@ -141,9 +141,16 @@ def _calls_seen(plan: Plan, observation: Observation) -> Iterator[CallSeen]:
                 model=call.model,
                 kind=call.kind,
                 status=call.status,
-                served_by=names.get(call.deployment_id, call.deployment_id) if call.deployment_id else None,
+                served_by=_server_of(call, names),
                 prompt_tokens=call.prompt_tokens,
                 completion_tokens=call.completion_tokens,
                 first_token_seconds=call.first_token_seconds,
                 seconds=call.seconds,
             )
+
+
+def _server_of(call: CallObservation, names: dict[str, str]) -> str | None:
+    """The engine that answered. A refusal may name a deployment, too, though none was asked."""
+    if call.status != HTTPStatus.OK or call.deployment_id is None:
+        return None
+    return names.get(call.deployment_id, call.deployment_id)

@@ -230,6 +230,14 @@ def test_a_gpu_engine_may_hold_more_tokens_than_planned_and_not_fewer() -> None:
     assert {("engine.kv-tokens", f"h2/{QWEN}")} == failed(fewer)
 
 
+def test_a_refused_call_is_served_by_nobody_even_if_a_header_names_a_deployment() -> None:
+    report = judged(lambda seen: call(seen, GEMMA, "over-long").update(deployment_id=f"h3-{GEMMA}"))
+
+    served = {(one.model, one.kind): one.served_by for one in report.calls}
+    assert served[GEMMA, "over-long"] is None
+    assert f"h3/{GEMMA}" == served[GEMMA, "chat"]
+
+
 def test_run_writes_the_report_beside_the_observation(tmp_path: Path) -> None:
     site = site_directory(tmp_path)
     seen = tmp_path / "reports" / "one" / "observation.json"
