@@ -14,7 +14,7 @@ RELATIVE_TOLERANCE = 1e-9
 
 ADVICE = (
     "`journalctl -u litellm | grep -i spend` on the gateway host; LiteLLM writes its log in batches "
-    "(proxy_batch_write_at), so a gateway under heavy load may need a second run. A wrong price comes from another plan: "
+    "(proxy_batch_write_at), so a gateway under heavy load may need a second run. A wrong price is from another plan: "
     "run site.yml"
 )
 
