@@ -13,6 +13,7 @@ A pin without a wheel is refused: one built here would not have the hash that th
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -136,12 +137,21 @@ def batches(pins: list[Pin]) -> Iterator[tuple[Pin, ...]]:
 
 
 def build(lock: Path) -> Path:
-    """Fill the lock's wheelhouse and return it; a complete one is returned as it is."""
+    """Fill the lock's wheelhouse and return it; a complete one is returned as it is. One build at a time."""
     folder = wheelhouse_path(lock)
     if (folder / COMPLETE_MARKER).is_file():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
     pins = read_lock(lock)
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not (folder / COMPLETE_MARKER).is_file():
+            fill(folder, pins)
+    return folder
+
+
+def fill(folder: Path, pins: tuple[Pin, ...]) -> None:
+    """Fetch what is missing, drop what does not belong, and mark the folder as complete."""
     missing = [pin for pin in pins if present_wheel(pin, folder) is None]
     say(f"{folder.name}: {len(pins) - len(missing)} of {len(pins)} wheels are here, fetching {len(missing)}")
     done_count = len(pins) - len(missing)
@@ -157,7 +167,6 @@ def build(lock: Path) -> Path:
     for path in set(folder.iterdir()) - kept:
         path.unlink()
     (folder / COMPLETE_MARKER).touch()
-    return folder
 
 
 def say(line: str) -> None:

@@ -113,8 +113,15 @@ def owner_of(process):
     return {"pid": int(process.name), "process": (process / "comm").read_text().strip(), "unit": (units or [""])[-1]}
 
 
+def link_of(entry):
+    try:
+        return str(entry.readlink())
+    except FileNotFoundError:  # closed while we looked
+        return ""
+
+
 def sockets_of(process):
-    links = [str(entry.readlink()) for entry in (process / "fd").iterdir()]
+    links = [link_of(entry) for entry in (process / "fd").iterdir()]
     return {link[len(SOCKET) : -1] for link in links if link.startswith(SOCKET)}
 
 
@@ -125,10 +132,11 @@ def listeners(ports):
         if not process.name.isdigit():
             continue
         try:
-            held = sorted(sockets_of(process) & set(sockets))
-            found += [{"port": sockets.pop(inode), **owner_of(process)} for inode in held]
+            held = sockets_of(process) & set(sockets)
+            owner = owner_of(process) if held else {}
         except OSError:  # the process ended while we looked
             continue
+        found += [{"port": sockets.pop(inode), **owner} for inode in held]
     found += [{"port": port, "pid": 0, "process": "unknown", "unit": ""} for port in sockets.values()]
     return sorted(found, key=lambda listener: (listener["port"], listener["pid"]))
 
