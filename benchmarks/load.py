@@ -86,4 +86,7 @@ class Load(Document):
     workload: Workload = Workload()
     patience: Patience = Patience()
     seed: int = Field(default=1, ge=0)
+    nonce: str | None = Field(
+        default=None, description="fixed, it makes the prompts of two runs equal, so that their answers can be compared"
+    )
     keep_bodies: bool = Field(default=False, description="keep each stream's bytes, so that its text can be checked")

@@ -83,7 +83,7 @@ class Workload:
 
     def _prompt(self, tokens: int, language: str, random: Random, *, request: str, fresh: bool) -> str:
         source = corpus(language)
-        nonce = hashlib.sha256(f"{self._run_id}/{request}".encode()).hexdigest()[:12]
+        nonce = hashlib.sha256(f"{self._load.nonce or self._run_id}/{request}".encode()).hexdigest()[:12]
         task = source.task.replace("{count}", str(random.randint(3, 12)))
         prefix = ""
         if self._prefixes and fresh:
