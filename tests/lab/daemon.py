@@ -126,11 +126,12 @@ class Labd:
 
     def _boot(self, host: HostSpec) -> None:
         groups = self._subtree.create(host.name, restrict_devices=True)
-        namespaces = ["--mount", "--uts", "--ipc", "--pid", "--cgroup"]
+        # Only process 1 enters the host's groups, and the group it is in becomes what the host sees as the top:
+        # with the waiting unshare(1) as a member, cgroup v2 would refuse every limit below it.
         argv = [
+            *("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation", "private"),
             *(str(places.LAB_DIR / "join-groups.sh"), *map(str, groups), "--"),
-            *("unshare", *namespaces, "--fork", "--kill-child", "--propagation", "private"),
-            str(places.LAB_DIR / "host-init.sh"),
+            *("unshare", "--cgroup", str(places.LAB_DIR / "host-init.sh")),
         ]
         environment = {
             "PATH": os.environ["PATH"],

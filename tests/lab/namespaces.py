@@ -8,8 +8,8 @@ from contextlib import contextmanager
 CLONE_NEWNET = 0x40000000
 
 # A host shares the machine's kernel. Without this list root in a host could set the machine's clock,
-# load modules, touch ports and read the kernel log.
-DROPPED_CAPABILITIES = "-sys_time,-sys_module,-sys_rawio,-syslog"
+# load modules, touch ports, read the kernel log and open the machine's disks.
+DROPPED_CAPABILITIES = "-sys_time,-sys_module,-sys_rawio,-syslog,-mknod"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -143,8 +143,8 @@ def test_no_way_into_a_host_carries_capabilities_that_reach_the_machine(lab: Lab
     status = must(lab(*way, "cat", "/proc/self/status"))
 
     effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
-    sys_module, sys_rawio, sys_time, syslog = 16, 17, 25, 34
-    assert [] == [bit for bit in (sys_module, sys_rawio, sys_time, syslog) if effective >> bit & 1]
+    sys_module, sys_rawio, sys_time, mknod, syslog = 16, 17, 25, 27, 34
+    assert [] == [bit for bit in (sys_module, sys_rawio, sys_time, mknod, syslog) if effective >> bit & 1]
 
 
 def test_ssh_works_with_strict_host_keys(lab: Lab) -> None:
@@ -169,6 +169,28 @@ def test_a_memory_limit_is_enforced(lab: Lab) -> None:
     )
 
     assert 0 != done.returncode
+
+
+def test_a_hardened_unit_gets_the_protection_it_asks_for(lab: Lab) -> None:
+    hardening = (
+        "PrivateDevices=yes",
+        "PrivateUsers=yes",
+        "ProtectSystem=strict",
+        "DynamicUser=yes",
+        "StateDirectory=x",
+    )
+    properties = [argument for setting in hardening for argument in ("-p", setting)]
+    said = must(
+        lab(
+            *("exec", "h3", "--", "systemd-run", "--quiet", "--wait", "--pipe", *properties),
+            *("sh", "-c", "touch /var/lib/x/mine; touch /etc/x 2>&1; test -c /dev/null && ls /dev/full; id -u"),
+        )
+    )
+
+    refused, device, user = said.splitlines()
+    assert "Read-only file system" in refused
+    assert "/dev/full" == device
+    assert int(user) > 60000
 
 
 def test_a_killed_host_is_gone_while_the_others_answer_and_start_brings_it_back(lab: Lab) -> None:
