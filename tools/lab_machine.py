@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+CREATE_CLUSTER_FILE = Path("/etc/postgresql-common/createcluster.conf")
 PACKAGES_FILE = Path(__file__).resolve().parent.parent / "tests" / "lab" / "host-packages.txt"
 
 
@@ -21,6 +22,8 @@ def main() -> int:
         print(f"lab: run as root: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 2
     print(f"lab: installing {', '.join(missing)}", flush=True)
+    if "postgresql" in missing:
+        keep_postgresql_idle()
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (
         ["apt-get", "update", "-qq"],
@@ -30,6 +33,13 @@ def main() -> int:
             print(f"lab: {' '.join(command)} failed", file=sys.stderr)
             return 2
     return 0
+
+
+def keep_postgresql_idle() -> None:
+    """Tests start PostgreSQL clusters of their own; Debian's default one would take port 5432 of this machine."""
+    if not CREATE_CLUSTER_FILE.exists():
+        CREATE_CLUSTER_FILE.parent.mkdir(parents=True, exist_ok=True)
+        CREATE_CLUSTER_FILE.write_text("create_main_cluster = false\n", encoding="utf-8")
 
 
 def wanted_packages() -> list[str]:

@@ -20,7 +20,7 @@ def main() -> int:
         ("required tier", [str(BIN / "python"), "-m", "pytest", "-q", "-m", "not lab and not live"]),
     ]
     if lab_reason is None:
-        stages.append(("lab machine", [str(BIN / "python"), "-m", "tools.lab_machine"]))
+        stages.insert(0, ("lab machine", [str(BIN / "python"), "-m", "tools.lab_machine"]))
         stages.append(("lab tier", [str(BIN / "python"), "-m", "pytest", "-q", "-m", "lab"]))
     spent = []
     for name, command in stages:
