@@ -7,95 +7,15 @@ import json
 import os
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .cgroups import subtree_name
+from .driving import LAB, WHY_NOT, Lab, eventually, lab_in, must
+from .traces import surroundings, traces, used_namespaces
 
-LAB = Path(__file__).resolve().parent / "lab"
-WHY_NOT = (
-    f"needs Linux, this is {sys.platform}"
-    if sys.platform != "linux"
-    else "needs root, to boot real hosts"
-    if os.geteuid() != 0
-    else ""
-)
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
-
-Lab = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def lab_in(state: Path, **environment: str) -> Lab:
-    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(LAB), *arguments],
-            input=stdin,
-            env={**os.environ, "LLM_APPLIANCE_LAB_STATE": str(state), **environment},
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-
-    return run
-
-
-def must(done: subprocess.CompletedProcess[str]) -> str:
-    assert 0 == done.returncode, done.stderr
-    return done.stdout.strip()
-
-
-def traces(state: Path) -> dict[str, set[str]]:
-    """What this lab has on the machine right now: processes, network namespaces, control groups."""
-    group = subtree_name(state)
-    processes, namespaces = set(), set()
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if group in (entry / "cgroup").read_text() or f"internal labd {state}" in command:
-                processes.add(f"{entry.name} {command}")
-                namespaces.add((entry / "ns/net").readlink().name)
-        except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
-            continue
-    groups = {str(Path(parent) / name) for parent, names, _ in os.walk("/sys/fs/cgroup") for name in names}
-    return {
-        "processes": processes,
-        "namespaces": namespaces - {Path("/proc/self/ns/net").readlink().name},
-        "groups": {path for path in groups if path.endswith(group)},
-    }
-
-
-def surroundings() -> dict[str, list[str]]:
-    """What the machine shows to everybody else: no lab may change it, not even while it runs."""
-    return {
-        "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
-        "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
-        "routes": Path("/proc/net/route").read_text().splitlines(),
-    }
-
-
-def used_namespaces() -> set[str]:
-    """The network namespaces in which any process of the machine is."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        try:
-            found.add((entry / "ns/net").readlink().name)
-        except OSError:  # ended meanwhile, or process 1 of a machine that hides it
-            continue
-    return found
-
-
-def eventually(check: Callable[[], bool], *, within_seconds: float = 10) -> bool:
-    deadline = time.monotonic() + within_seconds
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 @pytest.fixture(scope="module")
