@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from zlib import crc32
 
 from benchmarks import events
@@ -97,7 +98,7 @@ def _of_the_order(record: Record) -> Iterator[Defect]:
     instants = [record.intended_ns, record.started_ns]
     instants += [instant for instant in (record.sent_ns, record.first_byte_ns) if instant]
     instants += list(record.event_times_ns())
-    if any(later < earlier for earlier, later in zip(instants, instants[1:], strict=False)):
+    if any(later < earlier for earlier, later in pairwise(instants)):
         yield _defect("disorder", record.request_id, "its recorded times do not ascend")
     if record.body:
         pieces = record.body.replace(b"\r\n", b"\n").split(b"\n\n")[:-1]

@@ -1,4 +1,6 @@
-"""Forged histories: sound lives of streams, as the null server's would be recorded, to be spoiled one defect at a time."""
+"""Forged histories: sound lives of streams, as the null server's would be recorded, to be spoiled one defect at a
+time.
+"""
 
 import dataclasses
 import json
@@ -49,13 +51,14 @@ def record(
     ending: Sequence[bytes] | None = None,
     times_ms: Sequence[int] | None = None,
     keep: bool = True,
+    at_ns: int | None = None,
     **changes: Any,
 ) -> Record:
     """Request `number`: intended at number * 100 ms, first token 20 ms later, one token every 10 ms."""
     request_id = f"run-{number}-0"
     said = tokens(request_id, 5) if said is None else said
     stream = [*said, *([usage(request_id, len(said)), DONE] if ending is None else ending)]
-    intended = number * 100 * MILLISECOND
+    intended = number * 100 * MILLISECOND if at_ns is None else at_ns
     if times_ms is None:
         times_ms = [20 + 10 * index for index in range(len(stream))]
     kinds = [events.kind_of(piece) for piece in stream]
@@ -74,7 +77,7 @@ def record(
         intended_ns=intended,
         started_ns=intended + MILLISECOND,
         sent_ns=intended + 2 * MILLISECOND,
-        first_byte_ns=intended + 10 * MILLISECOND,
+        first_byte_ns=intended + 3 * MILLISECOND,
         ended_ns=intended + times_ms[-1] * MILLISECOND if times_ms else intended,
         prompt_tokens=5,
         output_tokens=len(said),
@@ -100,3 +103,8 @@ def history(
         efforts=efforts,
         complete=complete,
     )
+
+
+def of_load(forged: History, load: Load) -> History:
+    """The same records as an answer to another load."""
+    return dataclasses.replace(forged, load=load)

@@ -1,0 +1,96 @@
+"""Result: what a suite found, as documents. Suites write them, the acceptance report embeds them unchanged."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from sizing.documents import Document, Part
+
+Verdict = Literal["passed", "failed", "invalid", "not available"]
+
+
+class Measurement(Part):
+    """One number with its unit; the interval is a 95 % bootstrap interval unless the name says otherwise."""
+
+    name: str
+    unit: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    count: int | None = Field(default=None, description="samples behind it")
+
+
+class Criterion(Part):
+    """One thing agreed before the run, beside what was seen."""
+
+    name: str
+    agreed: str
+    seen: str
+    passed: bool
+
+
+class RatePoint(Part):
+    """One offered rate of a sweep; several repeats pooled."""
+
+    offered_per_second: float
+    completed_per_second: float
+    output_tokens_per_second: float
+    ttft_p50_ms: float
+    ttft_p99_ms: float
+    itl_p50_ms: float
+    itl_p99_ms: float
+    good_ratio: float | None
+    failed_count: int
+    backlog_ratio: float = Field(description="growth of the queue as a share of arrivals")
+    backlog_low: float
+    backlog_high: float
+    saturated: bool
+    repeats: int
+
+
+class Distribution(Part):
+    """A latency distribution at fixed quantiles, enough to draw it; the raw samples lie in the histories."""
+
+    name: str
+    unit: str
+    count: int
+    quantiles: tuple[tuple[float, float], ...] = Field(description="(share of samples, value), ascending")
+
+
+class Series(Part):
+    """A quantity over time."""
+
+    name: str
+    unit: str
+    points: tuple[tuple[float, float], ...] = Field(description="(seconds from the start, value)")
+
+
+class FaultResult(Part):
+    """One injected fault and what clients saw of it."""
+
+    name: str
+    injected_seconds: float
+    requests: int
+    failed: int
+    duplicated: int
+    lost_or_altered: int
+    recovery_seconds: float | None = Field(description="until the first second from which nothing failed any more")
+
+
+class SuiteResult(Document):
+    """One suite's answer to its question."""
+
+    suite: str
+    question: str
+    verdict: Verdict
+    started_at: str
+    duration_seconds: float
+    criteria: tuple[Criterion, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    rate_points: tuple[RatePoint, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
+    series: tuple[Series, ...] = ()
+    faults: tuple[FaultResult, ...] = ()
+    objections: tuple[str, ...] = Field(default=(), description="why the run is invalid")
+    notes: tuple[str, ...] = ()
+    histories: tuple[str, ...] = Field(default=(), description="raw files, relative to the bundle")

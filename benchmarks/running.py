@@ -1,0 +1,68 @@
+"""Running: carries out one Load and returns its history. Suites are given a runner and do not know which.
+
+`locust_runner` starts Locust headless, with as many processes as asked; `inline_runner` drives the streams in this
+process, for the smoke suite, calibrations and tests.
+"""
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.driver import Driver, Share
+from benchmarks.errors import BadLoad, FailedRun, InvalidRun
+from benchmarks.history import SUFFIX, History, HistoryWriter, load_history
+from benchmarks.load import Load
+from benchmarks.null_process import ROOT
+from benchmarks.schedule import schedule
+from benchmarks.workload import Workload
+
+Runner = Callable[[Load], History]
+_JUDGED_HERE = {0, FailedRun.exit_code, InvalidRun.exit_code}
+GRACE_SECONDS = 60
+
+
+def inline_runner(directory: Path) -> Runner:
+    """Runs in this process; the history lands in `directory` all the same."""
+
+    def run(load: Load) -> History:
+        plan = schedule(load.arrivals, seed=load.seed)
+        run_id = uuid.uuid4().hex[:8]
+        with HistoryWriter(
+            directory, load=load, run_id=run_id, process="000", started_at=time.time(), scheduled=len(plan.offsets_ns)
+        ) as writer:
+            workload = Workload(load, run_id=run_id, schedule=plan)
+            driver = Driver(load, plan, workload, writer.write, share=Share())
+            driver.begin()
+            driver.run()
+            writer.close(driver.effort)
+        return load_history([writer.path])
+
+    return run
+
+
+def locust_runner(directory: Path, *, processes: int = 1) -> Runner:
+    """Runs Locust as operators do."""
+
+    def run(load: Load) -> History:
+        directory.mkdir(parents=True, exist_ok=True)
+        document = directory / f"{load.name}.load.json"
+        document.write_text(load.to_json(), encoding="utf-8")
+        before = set(directory.glob(f"*{SUFFIX}"))
+        command = [sys.executable, "-m", "locust", "-f", str(ROOT / "benchmarks" / "locustfile.py"), "--headless"]
+        command += ["--load", str(document), "--histories", str(directory), "--no-calibrate", "--only-summary"]
+        command += ["--users", str(processes), "--spawn-rate", "100"]
+        command += ["--processes", str(processes)] if processes > 1 else []
+        limit = load.arrivals.duration_seconds + load.patience.total_seconds * load.workload.turns + GRACE_SECONDS
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise InvalidRun(f"{load.name}: Locust did not end within {limit:.0f} s") from None
+        if done.returncode not in _JUDGED_HERE:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise BadLoad(f"{load.name}: Locust ended with {done.returncode}: {lines[-1] if lines else 'no message'}")
+        return load_history(set(directory.glob(f"*{SUFFIX}")) - before)
+
+    return run
