@@ -135,9 +135,10 @@ def _from_responses(request: Mapping[str, Any]) -> dict[str, Any]:
     )
 
     copied = copy.deepcopy({name: value for name, value in request.items() if name not in {"model", "input"}})
-    return LiteLLMCompletionResponsesConfig.transform_responses_api_request_to_chat_completion_request(
+    translated = LiteLLMCompletionResponsesConfig.transform_responses_api_request_to_chat_completion_request(
         model=str(request.get("model")), input=copy.deepcopy(request["input"]), responses_api_request=copied
     )
+    return dict(translated)
 
 
 def make_hook(rulers: Mapping[str, PromptRuler]) -> Any:

@@ -24,7 +24,8 @@ PositiveCount = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[int, Field(gt=0)]
 Price = Annotated[float, Field(ge=0)]
 # A secret stands in the environment, never in this file.
-FromEnvironment = Annotated[str, Field(pattern=r"^os\.environ/[A-Z][A-Z0-9_]*$")]
+ENVIRONMENT_PATTERN = r"^os\.environ/[A-Z][A-Z0-9_]*$"
+FromEnvironment = Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)]
 
 
 class Part(BaseModel):
@@ -136,6 +137,8 @@ def shape_faults(error: ValidationError) -> Iterator[str]:
                 yield f"{path}: unknown key; LiteLLM would ignore it in silence"
             case "missing":
                 yield f"{path}: missing"
+            case "string_pattern_mismatch" if fault["ctx"]["pattern"] == ENVIRONMENT_PATTERN:
+                yield f"{path}: must be os.environ/NAME; the value itself has no place in this file"
             case _:
                 yield f"{path}: {fault['msg']}; found {fault['input']!r}"
 

@@ -1,0 +1,167 @@
+"""What the gateway role writes: a configuration its own validator accepts, and secrets that survive their quoting."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+NASTY = "p@ss/w:rd%20#'\"$x\\`+ ?"
+
+VARIABLES: dict[str, Any] = {
+    "gateway_models": [
+        {
+            "name": "qwen",
+            "model_directory": "tiny-qwen3",
+            "max_input_tokens": 1536,
+            "max_output_tokens": 512,
+            "input_cost_per_token": 0.00000015,
+            "output_cost_per_token": 0.0000006,
+            "fallbacks": ["gemma"],
+            "deployments": [
+                {"id": "qwen-a", "api_base": "http://10.77.0.12:8000/v1", "served_model_name": "tiny-qwen3"},
+                {"id": "qwen-b", "api_base": "http://10.77.0.13:8000/v1", "served_model_name": "tiny-qwen3"},
+            ],
+        },
+        {
+            "name": "gemma",
+            "model_directory": "tiny-gemma3",
+            "max_input_tokens": 768,
+            "max_output_tokens": 256,
+            "input_cost_per_token": 0,
+            "output_cost_per_token": 0,
+            "fallbacks": [],
+            "deployments": [
+                {"id": "gemma-a", "api_base": "http://10.77.0.13:8001/v1", "served_model_name": "tiny-gemma3"}
+            ],
+        },
+    ],
+    "gateway_router": {
+        "strategy": "simple-shuffle",
+        "num_retries": 2,
+        "retry_after_seconds": 0,
+        "timeout_seconds": 600,
+        "stream_timeout_seconds": 60,
+        "allowed_fails": 1,
+        "cooldown_seconds": 10,
+    },
+    "gateway_database_host": "10.77.0.11",
+    "gateway_database_password": NASTY,
+    "gateway_redis_host": "10.77.0.11",
+    "gateway_redis_password": NASTY,
+    "gateway_master_key": "sk-" + NASTY,
+    "gateway_salt_key": NASTY,
+    "gateway_engine_api_key": NASTY,
+}
+
+
+def render(directory: Path, **changes: Any) -> Path:
+    variables = directory / "variables.json"
+    variables.write_text(json.dumps({**VARIABLES, **changes, "output_directory": str(directory)}))
+    completed = subprocess.run(
+        [
+            *(sys.executable, "-m", "ansible.cli.playbook", "-i", "localhost,", "-e", f"@{variables}"),
+            str(ROOT / "tests" / "ansible" / "gateway_templates.yml"),
+        ],
+        env={**os.environ, "ANSIBLE_CONFIG": str(directory / "none.cfg"), "ANSIBLE_LOCAL_TEMP": str(directory / "tmp")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == completed.returncode, completed.stdout + completed.stderr
+    return directory
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render(tmp_path_factory.mktemp("gateway"))
+
+
+def faults(path: Path) -> list[str]:
+    file = ROOT / "roles" / "gateway" / "files" / "validate_config.py"
+    spec = importlib.util.spec_from_file_location("validate_config", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["validate_config"] = module
+    spec.loader.exec_module(module)
+    found: list[str] = module.faults(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return found
+
+
+def systemd_reads(path: Path) -> dict[str, str]:
+    """An environment file as systemd.exec(5) reads it: in double quotes a backslash frees the next character."""
+    values = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, _, raw = line.partition("=")
+        if raw.startswith('"'):
+            raw, escaped = "", raw[1:-1]
+            characters = iter(escaped)
+            for character in characters:
+                raw += next(characters) if character == "\\" else character
+        values[name] = raw
+    return values
+
+
+def test_the_configuration_passes_its_own_validator(rendered: Path) -> None:
+    assert [] == faults(rendered / "config.yaml")
+
+
+def test_prices_and_windows_arrive_as_numbers(rendered: Path) -> None:
+    config = yaml.safe_load((rendered / "config.yaml").read_text())
+
+    assert ["qwen-a", "qwen-b", "gemma-a"] == [one["model_info"]["id"] for one in config["model_list"]]
+    assert 0.00000015 == config["model_list"][0]["model_info"]["input_cost_per_token"]
+    assert 1536 == config["model_list"][0]["model_info"]["max_input_tokens"]
+    assert [{"qwen": ["gemma"]}] == config["router_settings"]["fallbacks"]
+
+
+def test_a_site_without_fallbacks_has_an_empty_list(tmp_path: Path) -> None:
+    render(tmp_path, gateway_models=[VARIABLES["gateway_models"][1]])
+
+    assert [] == faults(tmp_path / "config.yaml")
+    assert [] == yaml.safe_load((tmp_path / "config.yaml").read_text())["router_settings"]["fallbacks"]
+
+
+def test_no_secret_stands_outside_the_environment_file(rendered: Path) -> None:
+    for name in ("config.yaml", "token_window.json", "litellm.service"):
+        assert "p@ss" not in (rendered / name).read_text()
+
+
+def test_secrets_survive_the_quoting_of_the_environment_file(rendered: Path) -> None:
+    environment = systemd_reads(rendered / "litellm.env")
+
+    assert "sk-" + NASTY == environment["LITELLM_MASTER_KEY"]
+    assert NASTY == environment["REDIS_PASSWORD"]
+    assert NASTY == environment["VLLM_API_KEY"]
+
+
+def test_the_database_password_survives_its_url(rendered: Path) -> None:
+    url = urlsplit(systemd_reads(rendered / "litellm.env")["DATABASE_URL"])
+
+    assert ("litellm", "10.77.0.11", 5432, "/litellm") == (url.username, url.hostname, url.port, url.path)
+    assert NASTY == unquote(url.password or "")
+
+
+def test_the_hook_knows_every_model_by_name_and_by_deployment(rendered: Path) -> None:
+    models = json.loads((rendered / "token_window.json").read_text())["models"]
+
+    assert {
+        "max_input_tokens": 1536,
+        "max_output_tokens": 512,
+        "tokenizer_directory": "/var/lib/litellm/tokenizers/tiny-qwen3",
+        "deployments": ["qwen-a", "qwen-b"],
+    } == models["qwen"]
+    assert ["gemma-a"] == models["gemma"]["deployments"]
+
+
+def test_the_memory_bound_grows_with_the_workers(tmp_path: Path) -> None:
+    render(tmp_path, gateway_workers=3, gateway_worker_memory_max_bytes=1000)
+
+    assert "\nMemoryMax=3000\n" in (tmp_path / "litellm.service").read_text()
