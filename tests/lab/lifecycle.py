@@ -19,6 +19,7 @@ _BOOT_SECONDS = 180
 _POWER_OFF_SECONDS = 180
 _POLL_SECONDS = 0.1
 _HOST_BYTES = 1024**3
+_OWN_DIRECTORIES = ("hosts", "cp")  # cp: Ansible's shared connections, see README.md
 _OWN_FILES = (
     *(FILE_NAME, "labd.log", control.SOCKET_NAME, "cgroup-mounts", TOOLS_FILE),
     *(furnish.KEY, f"{furnish.KEY}.pub", furnish.KNOWN_HOSTS, furnish.SSH_CONFIG),
@@ -133,8 +134,9 @@ def _clean(state: Path) -> None:
     Subtree(state).end()
     for name in _OWN_FILES:
         (state / name).unlink(missing_ok=True)
-    if (state / "hosts").is_dir():
-        shutil.rmtree(state / "hosts")
+    for name in _OWN_DIRECTORIES:
+        if (state / name).is_dir():
+            shutil.rmtree(state / name)
 
 
 def wait_running(state: Path, host: str) -> None:
