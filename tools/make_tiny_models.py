@@ -38,6 +38,7 @@ WORDS = (
     "the a server model token cache memory latency request batch layer weight prompt answer stream user "
     "router gpu node load test small large fast slow hello world"
 )
+FEEDFORWARD_NORMS = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
 PRINTABLE = re.compile(r"[ -~\n]+")
 
 CHATML = """\
@@ -112,12 +113,7 @@ MODELS = (
         pad="<pad>",
         stop_tokens=("<eos>", "<end_of_turn>"),
         chat_template=GEMMA_TURNS,
-        norms=(
-            "input_layernorm",
-            "post_attention_layernorm",
-            "pre_feedforward_layernorm",
-            "post_feedforward_layernorm",
-        ),
+        norms=("input_layernorm", "post_attention_layernorm", *FEEDFORWARD_NORMS),
         norm_value=0.0,
         config={
             "hidden_activation": "gelu_pytorch_tanh",
@@ -278,8 +274,6 @@ def make(model: TinyModel, out: Path, seed: int) -> Path:
     save_weights(make_weights(model, tokenizer, seed), fresh / "model.safetensors")
     for name, content in documents(model, tokenizer).items():
         (fresh / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    for path in fresh.iterdir():
-        path.chmod(0o644)
     write_manifest(fresh)
     manifest = folder / MANIFEST
     if manifest.is_file() and manifest.read_bytes() == (fresh / MANIFEST).read_bytes():
