@@ -81,6 +81,12 @@ def test_it_names_the_commit_that_the_client_expects(engine_directory: Path, env
     assert environment["PRISMA_EXPECTED_ENGINE_VERSION"] == COMMIT
 
 
+def test_it_goes_by_the_name_that_litellm_looks_for(engine: tuple[subprocess.Popen[str], int]) -> None:
+    process, _port = engine
+
+    assert Path(f"/proc/{process.pid}/comm").read_text() == "query-engine\n"
+
+
 def test_it_listens_on_the_loopback_interface_only(engine: tuple[subprocess.Popen[str], int]) -> None:
     process, port = engine
 

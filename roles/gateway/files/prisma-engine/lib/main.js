@@ -21,6 +21,9 @@ const PARENT_CHECK_MS = 1000;
 /** How long work in hand may take after a signal; the client sends it and then waits for us, doing nothing else. */
 const STOP_GRACE_MS = 2000;
 
+/** LiteLLM's supervisor knows engines that have lost their worker by this name, and ends them. */
+const PROCESS_NAME = 'query-engine';
+
 /** Codes of a database that may be there in a moment (unreachable, or still starting), not of a wrong password or name. */
 const PASSING = new Set(['P1001']);
 
@@ -96,7 +99,7 @@ function report(message) {
 
 /** @param {string[]} args of the command line, without node and the script */
 async function main(args) {
-  process.title = 'prisma-engine';
+  process.title = PROCESS_NAME;
   if (args[0] === '--version' || args[0] === '-V') {
     process.stdout.write(`query-engine ${ENGINE_COMMIT}\n`);
     return;
