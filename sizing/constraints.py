@@ -9,14 +9,12 @@ from dataclasses import dataclass
 
 from sizing.device import Device
 from sizing.model_shape import ModelFacts
-from sizing.units import round_up
-from sizing.weights import VOCABULARY_MULTIPLE
+from sizing.splitting import dimensions_work, fp8_partitions, kv_heads_work, split_dimensions, working_size
 
 FP8_WEIGHTS_CAPABILITY = (7, 5)
 FP8_KV_CAPABILITY = (8, 9)
 FLASHINFER_CAPABILITY = (8, 0)
 """From here on vLLM prefers backends that store FP8 without computing in it; below, only the Triton backend is left."""
-LONGEST_SEARCH = 1 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +72,8 @@ def _attention_heads(configuration: Configuration) -> Iterator[Refused]:
 
 def _kv_heads(configuration: Configuration) -> Iterator[Refused]:
     size = configuration.tensor_parallel_size
-    for heads in sorted({layer.kv_head_count for layer in configuration.model.layers}):
-        if not _kv_heads_work(heads, size):
+    for heads in sorted({layer.kv_head_count for layer in configuration.model.attention_layers}):
+        if not kv_heads_work(heads, size):
             yield Refused(
                 rule="kv_heads",
                 message=f"{heads} KV heads can be neither split over nor replicated on {size} ranks evenly. "
@@ -85,29 +83,40 @@ def _kv_heads(configuration: Configuration) -> Iterator[Refused]:
             )
 
 
+def _experts(configuration: Configuration) -> Iterator[Refused]:
+    experts, size = configuration.model.experts, configuration.tensor_parallel_size
+    if experts is not None and size > experts.count:
+        yield Refused(
+            rule="experts",
+            message=f"Tensor parallel size {size} is greater than the number of experts {experts.count}. "
+            f"{_try_size(configuration)}",
+            source="vllm/model_executor/models/qwen3_moe.py:157",
+        )
+
+
 def _divisible_dimensions(configuration: Configuration) -> Iterator[Refused]:
     size = configuration.tensor_parallel_size
-    for name, dimension, source in _split_dimensions(configuration.model, multimodal=configuration.multimodal):
-        if dimension % size:
+    for dimension in split_dimensions(configuration.model, multimodal=configuration.multimodal):
+        if dimension.size % size:
             yield Refused(
-                rule=f"divisible_{name}",
-                message=f"{dimension} is not divisible by {size} ({name.replace('_', ' ')}). "
+                rule=f"divisible_{dimension.name}",
+                message=f"{dimension.size} is not divisible by {size} ({dimension.name.replace('_', ' ')}). "
                 f"{_try_size(configuration)}",
-                source=source,
+                source=dimension.source,
             )
 
 
 def _fp8_blocks(configuration: Configuration) -> Iterator[Refused]:
     model, size = configuration.model, configuration.tensor_parallel_size
-    if model.quantization is None or size == 1 or not _dimensions_work(model, size, configuration.multimodal):
+    if size == 1 or not dimensions_work(model, size, multimodal=configuration.multimodal):
         return
-    for what, part, block, block_name in _fp8_partitions(model, size):
-        if part % block:
+    for part in fp8_partitions(model, size):
+        if part.size % part.block:
             yield Refused(
                 rule="fp8_blocks",
-                message=f"Weight {what} = {part} is not divisible by weight quantization {block_name} = {block}. "
-                f"{_try_size(configuration)}",
-                source="vllm/model_executor/layers/quantization/utils/fp8_utils.py:1318",
+                message=f"{part.what} = {part.size} is not divisible by weight quantization {part.block_name} = "
+                f"{part.block}. {_try_size(configuration)}",
+                source=part.source,
             )
             return
 
@@ -201,6 +210,7 @@ _RULES: tuple[Callable[[Configuration], Iterator[Refused]], ...] = (
     _fp8_weights_capability,
     _attention_heads,
     _kv_heads,
+    _experts,
     _divisible_dimensions,
     _fp8_blocks,
     _pipeline,
@@ -212,61 +222,8 @@ _RULES: tuple[Callable[[Configuration], Iterator[Refused]], ...] = (
 
 
 def _try_size(configuration: Configuration) -> str:
-    """The nearest tensor-parallel size at which no rule about splitting objects; the smaller one of two."""
-    wanted = configuration.tensor_parallel_size
-    model, multimodal = configuration.model, configuration.multimodal
-    for distance in range(1, LONGEST_SEARCH):
-        for size in (wanted - distance, wanted + distance):
-            if size >= 1 and _splitting_works(model, size, multimodal=multimodal):
-                return f"Use --tensor-parallel-size {size}."
-    return "No tensor-parallel size works."
-
-
-def _splitting_works(model: ModelFacts, size: int, *, multimodal: bool) -> bool:
-    return (
-        model.query_head_count % size == 0
-        and all(_kv_heads_work(layer.kv_head_count, size) for layer in model.layers[:1] + model.layers[-1:])
-        and _dimensions_work(model, size, multimodal)
-        and (
-            model.quantization is None
-            or size == 1
-            or all(part % block == 0 for _, part, block, _ in _fp8_partitions(model, size))
-        )
-    )
-
-
-def _kv_heads_work(heads: int, size: int) -> bool:
-    return heads % size == 0 or size % heads == 0
-
-
-def _dimensions_work(model: ModelFacts, size: int, multimodal: bool) -> bool:
-    return all(dimension % size == 0 for _, dimension, _ in _split_dimensions(model, multimodal=multimodal))
-
-
-def _split_dimensions(model: ModelFacts, *, multimodal: bool) -> Iterator[tuple[str, int, str]]:
-    divide = "vllm/distributed/utils.py:51"
-    padded_vocabulary = round_up(model.vocabulary_size, VOCABULARY_MULTIPLE)
-    yield "vocabulary", padded_vocabulary, "vllm/model_executor/layers/vocab_parallel_embedding.py:285"
-    yield "intermediate_size", model.intermediate_size, divide
-    if multimodal and model.vision is not None:
-        yield "vision_heads", model.vision.head_count, divide
-        yield "vision_intermediate_size", model.vision.intermediate_size, divide
-
-
-def _fp8_partitions(model: ModelFacts, size: int) -> Iterator[tuple[str, int, int, str]]:
-    """What vLLM checks against the block: inputs of split rows, outputs of split columns."""
-    if model.quantization is None or model.quantization.block is None:
-        return
-    rows, columns = model.quantization.block
-    head_dim = model.layers[0].head_dim
-    query = model.query_head_count // size * head_dim
-    kv = max(1, model.layers[0].kv_head_count // size) * head_dim
-    inner = model.intermediate_size // size
-    yield "output_partition_size", query, rows, "block_n"
-    yield "output_partition_size", kv, rows, "block_n"
-    yield "input_size_per_partition", query, columns, "block_k"
-    yield "output_partition_size", inner, rows, "block_n"
-    yield "input_size_per_partition", inner, columns, "block_k"
+    size = working_size(configuration.model, configuration.tensor_parallel_size, multimodal=configuration.multimodal)
+    return "No tensor-parallel size works." if size is None else f"Use --tensor-parallel-size {size}."
 
 
 def _number(capability: tuple[int, int]) -> int:

@@ -12,11 +12,16 @@ from sizing.catalogue import catalogue_document
 from sizing.device import Device
 from sizing.documents import Part
 from sizing.errors import EngineRefuses, UnknownFact
+from sizing.kv_groups import StateRules
 from sizing.model_shape import ModelFacts
 from sizing.units import GIB
 
 BFLOAT16_CAPABILITY = (8, 0)
 """vllm/platforms/cuda.py:255-264 (0.32.0): below it the supported dtypes are float16 and float32."""
+
+
+STATES_WITH_CHECKPOINT = 3
+"""A state to read, one to write and the checkpoint (v1/kv_cache_interface.py:1138, 0.33.0)."""
 
 
 class _BatchRow(Part):
@@ -26,7 +31,16 @@ class _BatchRow(Part):
     max_num_seqs: int
 
 
+class _StateCheckpoints(Part):
+    """Where a version keeps states within a prefill: its block multiple, and the compute capabilities that do so."""
+
+    block_multiple: int
+    capability_majors: tuple[int, ...]
+
+
 class _DeviceRow(Part):
+    kernel_block_tokens: int
+    state_checkpoints: _StateCheckpoints | None = None
     block_size_tokens: int
     async_scheduling: bool
     batches_in_flight: int
@@ -64,6 +78,7 @@ class EngineDefaults:
     block_size_tokens: int
     async_scheduling: bool
     asynchronous_batches_count: int
+    state_rules: StateRules
 
 
 def supported_vllm_versions() -> tuple[str, ...]:
@@ -108,6 +123,20 @@ def defaults_for(
         block_size_tokens=row.block_size_tokens,
         async_scheduling=row.async_scheduling,
         asynchronous_batches_count=row.batches_in_flight,
+        state_rules=_state_rules(row, device),
+    )
+
+
+def _state_rules(row: _DeviceRow, device: Device) -> StateRules:
+    """Blocks for linear-attention states; 0.33 keeps checkpoints where FlashInfer computes them
+    (layers/mamba/gdn/qwen_gdn_linear_attn.py:249-270, 691-696, 0.33.0)."""
+    checkpoints, capability = row.state_checkpoints, device.compute_capability
+    if checkpoints is None or capability is None or capability[0] not in checkpoints.capability_majors:
+        return StateRules(kernel_block_tokens=row.kernel_block_tokens)
+    return StateRules(
+        kernel_block_tokens=row.kernel_block_tokens,
+        checkpoint_tokens=checkpoints.block_multiple,
+        blocks_per_request=STATES_WITH_CHECKPOINT,
     )
 
 

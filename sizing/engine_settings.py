@@ -94,13 +94,14 @@ def settings_of(configuration: EngineConfiguration) -> Settings:
         else configuration.async_scheduling
     )
     stages = pipeline_stages(model.layer_count, stage_count)
-    block_size_tokens = configuration.block_size or defaults.block_size_tokens
     geometry = kv_geometry(
         model.layers,
         shards=shards,
         stages=stages,
         element_bytes=kv_width,
-        block_size_tokens=block_size_tokens,
+        block_size_tokens=configuration.block_size or defaults.block_size_tokens,
+        model_element_bytes=width,
+        state_rules=defaults.state_rules,
         in_flight_tokens=batched_tokens * (stage_count + int(asynchronous)),
     )
     utilization = configuration.gpu_memory_utilization
@@ -124,7 +125,7 @@ def settings_of(configuration: EngineConfiguration) -> Settings:
         if configuration.kv_cache_memory_bytes is not None
         else ceil(device.memory_budget_bytes * utilization),
         geometry=geometry,
-        block_size_tokens=block_size_tokens,
+        block_size_tokens=geometry.block_size_tokens,
         weights_are_exact=not quantised_here and model.confidence != "inferred",
     )
 

@@ -1,51 +1,28 @@
 """KV cache: how vLLM 0.32.0 turns bytes into blocks, tokens and concurrent requests (v1/core/kv_cache_utils.py).
 
-    page of a layer   = block tokens x KV heads on this rank x 2 x head_dim x bytes per element
-    group             = layers of one kind; hybrids are split into groups of equal size, the last ones padded
-    bytes per block   = pages of the widest group
+    bytes per block   = pages of the widest group (sizing/kv_groups.py)
     blocks            = available bytes // bytes per block; with pipeline stages the smallest rank decides
     blocks a request  = sum over groups: full: ceil(length / block)
                         sliding: ceil(min(window - 1 + tokens in flight, length) / block) + 1
+                        state: 2, one to read and one to write, 3 where checkpoints within a prefill are kept
     max concurrency   = blocks / blocks a request;   tokens = int(max concurrency x length)
 
 The fit check holds one block back (the null block). Exact: the golden tests compare with vLLM's own functions.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from math import floor
 
-from sizing.errors import UnknownFact
-from sizing.model_shape import AttentionLayer, LayerKind
-from sizing.units import GIB, ceil_div
-from sizing.weights import Stage, kv_heads_per_rank
-
-EQUAL_GROUPS_RATIO = 1.5
-"""Up to this ratio of layer counts the smaller kind is padded to the larger (kv_cache_utils.py:1465, 0.32.0)."""
+from sizing.kv_groups import KvGroup, StateRules, kv_groups
+from sizing.model_shape import Layer
+from sizing.units import GIB
+from sizing.weights import Stage
 
 NO_MEMORY_SENTENCE = (
     "No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing the engine "
     "(this flag also controls CPU memory reservation on the CPU backend, despite its name)."
 )
 DOES_NOT_FIT_SOURCE = "vllm/v1/core/kv_cache_utils.py:1003 (0.32.0)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class KvGroup:
-    """Layers that share one block table. `layer_indexes` are positions in the model."""
-
-    kind: LayerKind
-    window_tokens: int | None
-    block_tokens: int
-    page_bytes: int
-    layer_indexes: tuple[int, ...]
-
-    def blocks_per_request(self, *, length_tokens: int, in_flight_tokens: int) -> int:
-        """Blocks that one request of this length can hold at once (v1/kv_cache_interface.py:602, 859-885)."""
-        if self.window_tokens is None:
-            return ceil_div(length_tokens, self.block_tokens)
-        held_tokens = min(self.window_tokens - 1 + in_flight_tokens, length_tokens)
-        return ceil_div(held_tokens, self.block_tokens) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,31 +55,35 @@ class KvCapacity:
 
 
 def kv_geometry(
-    layers: tuple[AttentionLayer, ...],
+    layers: tuple[Layer, ...],
     *,
     shards: int,
     stages: tuple[Stage, ...],
     element_bytes: int,
     block_size_tokens: int,
     in_flight_tokens: int,
+    model_element_bytes: int = 2,
+    state_rules: StateRules | None = None,
 ) -> KvGeometry:
     """The groups of a model's layers and the bytes of one block on every stage."""
-    pages = {
-        layer: block_size_tokens * kv_heads_per_rank(layer.kv_head_count, shards) * 2 * layer.head_dim * element_bytes
-        for layer in set(layers)
-    }
-    groups = _groups(layers, pages, block_size_tokens)
-    page_of = {index: group.page_bytes for group in groups for index in group.layer_indexes}
+    groups = kv_groups(
+        layers,
+        shards=shards,
+        element_bytes=element_bytes,
+        model_element_bytes=model_element_bytes,
+        block_size_tokens=block_size_tokens,
+        state_rules=state_rules or StateRules(),
+    )
     by_stage = tuple(
         max(
-            sum(page_of[index] for index in group.layer_indexes if stage.first_layer <= index < stage.end_layer)
+            group.page_bytes * sum(stage.first_layer <= index < stage.end_layer for index in group.layer_indexes)
             for group in groups
         )
         for stage in stages
     )
     return KvGeometry(
         groups=groups,
-        block_size_tokens=block_size_tokens,
+        block_size_tokens=min(group.block_tokens for group in groups),
         in_flight_tokens=in_flight_tokens,
         bytes_per_block_by_stage=by_stage,
     )
@@ -202,30 +183,3 @@ def _nothing(length_tokens: int, refusal: str) -> KvCapacity:
 
 def _gib(quantity_bytes: int) -> str:
     return f"{round(quantity_bytes / GIB, 2)}"
-
-
-def _groups(
-    layers: tuple[AttentionLayer, ...], pages: dict[AttentionLayer, int], block_size_tokens: int
-) -> tuple[KvGroup, ...]:
-    """Groups as kv_cache_utils.py:2159 and 1362-1503 make them, for layers whose pages are equal."""
-    if len(set(pages.values())) > 1:
-        raise UnknownFact("layers with KV pages of different sizes are not supported yet; all layers must be alike")
-    by_kind: dict[AttentionLayer, list[int]] = defaultdict(list)
-    for index, layer in enumerate(layers):
-        by_kind[layer].append(index)
-    counts = [len(indexes) for indexes in by_kind.values()]
-    group_size = max(counts) if max(counts) < min(counts) * EQUAL_GROUPS_RATIO else min(counts)
-    groups: list[KvGroup] = []
-    for layer, indexes in by_kind.items():
-        group_count = ceil_div(len(indexes), group_size)
-        groups.extend(
-            KvGroup(
-                kind=layer.kind,
-                window_tokens=layer.window_tokens,
-                block_tokens=block_size_tokens,
-                page_bytes=pages[layer],
-                layer_indexes=tuple(indexes[start::group_count]),
-            )
-            for start in range(group_count)
-        )
-    return tuple(groups)

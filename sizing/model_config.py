@@ -36,7 +36,7 @@ class ModelConfig:
             raise UnknownFact(f"{self.origin}: `architectures` is missing ({model_type}); add the model class to it")
         return names[0]
 
-    def text(self, defaults: Mapping[str, int | bool | float]) -> Self:
+    def text(self, defaults: Mapping[str, object]) -> Self:
         """The text part (`text_config` of a multimodal model, else the whole) over the defaults of its class."""
         section = self.section("text_config") or self
         given = {key: value for key, value in section.values.items() if value is not None}
@@ -67,6 +67,19 @@ class ModelConfig:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_SIZE:
             raise self._wrong(key, f"a whole number from 1 to {LARGEST_SIZE}")
         return value
+
+    def count_or_none(self, key: str) -> int | None:
+        """A whole number of at least 0, or None if the key is absent or null."""
+        return 0 if self.values.get(key) == 0 else self.positive_or_none(key)
+
+    def counts(self, key: str) -> tuple[int, ...] | None:
+        """A list of whole numbers of at least 0, or None."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(one, int) and one >= 0 for one in value):
+            raise self._wrong(key, "a list of whole numbers")
+        return tuple(value)
 
     def positive_list(self, key: str) -> tuple[int, ...] | None:
         """A list of whole numbers of at least 1, or None."""

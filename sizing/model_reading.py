@@ -5,16 +5,23 @@ What depends on the model class (defaults of missing keys, biases, norms, how la
 """
 
 from functools import cache
-from typing import Literal
 
 from sizing.catalogue import catalogue_document
 from sizing.documents import Part
-from sizing.errors import DocumentError, UnknownFact
+from sizing.errors import UnknownFact
+from sizing.layer_reading import KindRule, feed_forwards_of, layers_of
 from sizing.model_config import ModelConfig
-from sizing.model_shape import AttentionLayer, LayerKind, ModelFacts, VisionTower, WeightQuantization
-
-LAYER_TYPE_KINDS: dict[str, LayerKind] = {"full_attention": "full", "sliding_attention": "sliding_window"}
-"""`layer_types` of config.json, as transformers names them."""
+from sizing.model_shape import (
+    AlternatingUpdates,
+    AudioKind,
+    FeedForward,
+    ModelFacts,
+    PerLayerInput,
+    RouterKind,
+    VisionKind,
+    WeightQuantization,
+)
+from sizing.tower_reading import audio_of, vision_of
 
 ROPE_TYPES_WITHIN_THE_LENGTH = {
     "su",
@@ -36,14 +43,18 @@ class Architecture(Part):
     """One row of `catalogue/architectures.yaml`."""
 
     model_file: str
-    layer_kinds: Literal["every_nth_full", "full_until_window"]
+    layer_kinds: KindRule
     query_key_value_bias: bool = False
     query_key_norm: bool
     norms_per_layer: int
     float16_works: bool
     rope_factor_is_in_the_length: bool = False
-    vision: Literal["siglip"] | None = None
-    defaults: dict[str, int | bool | float]
+    gated_attention: bool = False
+    router: RouterKind = "linear"
+    alternating_updates: bool = False
+    vision: VisionKind | None = None
+    audio: AudioKind | None = None
+    defaults: dict[str, int | bool | float | str | list[int]]
 
 
 class _ArchitectureTable(Part):
@@ -73,13 +84,12 @@ def model_facts_of(content: object, *, name: str, source: str, confidence: str =
             f"supported: {', '.join(supported_architectures())}"
         )
     text = whole.text(architecture.defaults)
-    query_head_count = text.positive("num_attention_heads")
-    head_dim = text.positive_or_none("head_dim") or text.positive("hidden_size") // query_head_count
-    kv_head_count = text.positive_or_none("num_key_value_heads") or query_head_count
     dtype = whole.dtype() or text.dtype() or "bfloat16"
     if dtype not in DTYPES:
         raise UnknownFact(f"{source}: dtype {dtype} is not supported; supported: {', '.join(DTYPES)}")
     attention_bias = text.flag("attention_bias")
+    layers = layers_of(text, kind_rule=architecture.layer_kinds, gated=architecture.gated_attention)
+    feed_forwards = feed_forwards_of(text, layer_count=len(layers), router=architecture.router)
     return ModelFacts(
         name=name,
         source=source,
@@ -88,8 +98,8 @@ def model_facts_of(content: object, *, name: str, source: str, confidence: str =
         model_file=architecture.model_file,
         dtype=dtype,
         hidden_size=text.positive("hidden_size"),
-        intermediate_size=text.positive("intermediate_size"),
-        query_head_count=query_head_count,
+        intermediate_size=max(_width(part) for part in feed_forwards),
+        query_head_count=text.positive("num_attention_heads"),
         vocabulary_size=text.positive("vocab_size"),
         tied_embeddings=text.flag("tie_word_embeddings"),
         query_key_value_bias=architecture.query_key_value_bias or attention_bias,
@@ -98,45 +108,33 @@ def model_facts_of(content: object, *, name: str, source: str, confidence: str =
         norms_per_layer=architecture.norms_per_layer,
         float16_works=architecture.float16_works,
         max_model_len_tokens=_max_model_len(text, architecture),
-        layers=tuple(
-            AttentionLayer(
-                kind=kind,
-                kv_head_count=kv_head_count,
-                head_dim=head_dim,
-                window_tokens=text.positive("sliding_window") if kind == "sliding_window" else None,
-            )
-            for kind in _layer_kinds(text, architecture)
-        ),
+        layers=layers,
+        feed_forwards=feed_forwards,
+        per_layer_input=_per_layer_input(text),
+        alternating_updates=_alternating_updates(text) if architecture.alternating_updates else None,
         quantization=_quantization(whole),
-        vision=_vision(whole) if architecture.vision else None,
+        vision=vision_of(whole, architecture.vision),
+        audio=audio_of(whole, architecture.audio),
+        prediction_layer_count=text.count_or_none("mtp_num_hidden_layers") or 0,
     )
 
 
-def _layer_kinds(text: ModelConfig, architecture: Architecture) -> tuple[LayerKind, ...]:
-    layer_count = text.positive("num_hidden_layers")
-    named = text.strings("layer_types")
-    if named is not None:
-        unknown = sorted(set(named) - LAYER_TYPE_KINDS.keys())
-        if unknown:
-            raise UnknownFact(
-                f"{text.origin}: layer_types holds {', '.join(unknown)}; supported: {', '.join(LAYER_TYPE_KINDS)}"
-            )
-        if len(named) != layer_count:
-            raise DocumentError(
-                f"{text.origin}: layer_types names {len(named)} layers but num_hidden_layers is {layer_count}"
-            )
-        return tuple(LAYER_TYPE_KINDS[one] for one in named)
-    if architecture.layer_kinds == "every_nth_full":
-        every = text.positive("sliding_window_pattern")
-        return tuple(_sliding_if((index + 1) % every != 0) for index in range(layer_count))
-    if text.flag("use_sliding_window") and text.positive_or_none("sliding_window"):
-        first_sliding = text.positive("max_window_layers")
-        return tuple(_sliding_if(index >= first_sliding) for index in range(layer_count))
-    return tuple(_sliding_if(False) for _ in range(layer_count))
+def _width(part: FeedForward) -> int:
+    """What one token passes through."""
+    experts = part.experts
+    routed = experts.per_token_count * experts.intermediate_size + experts.shared_intermediate_size if experts else 0
+    return part.intermediate_size + routed
 
 
-def _sliding_if(slides: bool) -> LayerKind:
-    return "sliding_window" if slides else "full"
+def _per_layer_input(text: ModelConfig) -> PerLayerInput | None:
+    size = text.count_or_none("hidden_size_per_layer_input")
+    if not size:
+        return None
+    return PerLayerInput(vocabulary_size=text.positive("vocab_size_per_layer_input"), size=size)
+
+
+def _alternating_updates(text: ModelConfig) -> AlternatingUpdates:
+    return AlternatingUpdates(input_count=text.positive("altup_num_inputs"), low_rank=text.positive("laurel_rank"))
 
 
 def _max_model_len(text: ModelConfig, architecture: Architecture) -> int:
@@ -151,6 +149,11 @@ def _max_model_len(text: ModelConfig, architecture: Architecture) -> int:
     return int(window_tokens * factor)
 
 
+def _plain_name(module: str) -> str:
+    """The name of a decoder module as a text-only checkpoint has it; multimodal ones nest it one level deeper."""
+    return module.replace("model.language_model.", "model.", 1).replace("language_model.model.", "model.", 1)
+
+
 def _quantization(whole: ModelConfig) -> WeightQuantization | None:
     section = whole.section("quantization_config")
     if section is None:
@@ -163,20 +166,6 @@ def _quantization(whole: ModelConfig) -> WeightQuantization | None:
             f"supported; supported: none, {', '.join(WEIGHT_QUANTIZATIONS)} with 128x128 blocks"
         )
     kept = section.strings("modules_to_not_convert") or section.strings("ignored_layers") or ()
-    return WeightQuantization(method=method, block=(block[0], block[1]), kept_modules=frozenset(kept))
-
-
-def _vision(whole: ModelConfig) -> VisionTower | None:
-    tower = whole.section("vision_config")
-    if tower is None:
-        return None
-    return VisionTower(
-        hidden_size=tower.positive("hidden_size"),
-        intermediate_size=tower.positive("intermediate_size"),
-        layer_count=tower.positive("num_hidden_layers"),
-        head_count=tower.positive("num_attention_heads"),
-        image_size=tower.positive("image_size"),
-        patch_size=tower.positive("patch_size"),
-        channel_count=tower.positive_or_none("num_channels") or 3,
-        tokens_per_image=whole.positive_or_none("mm_tokens_per_image") or 256,
+    return WeightQuantization(
+        method=method, block=(block[0], block[1]), kept_modules=frozenset(_plain_name(one) for one in kept)
     )

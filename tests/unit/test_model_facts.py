@@ -1,6 +1,7 @@
 """What a config.json means, and how a damaged one is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,50 @@ from tests.fakes.engines import tiny_config
 QWEN3_32B = "Qwen/Qwen3-32B"
 
 
-def test_every_model_of_the_catalogue_can_be_read() -> None:
-    facts = [load_model_facts(name) for name in known_models()]
+UNREADABLE = {
+    "Qwen/Qwen3.8-Flash-Next": "architecture Qwen4ExpForConditionalGeneration (known to vLLM, not yet to sizing)",
+    "Qwen/Qwen3.8-Flash-Next-FP8": "architecture Qwen4ExpForConditionalGeneration (known to vLLM, not yet to sizing)",
+    "nvidia/Gemma-4-31B-IT-NVFP4": "weights quantised with modelopt without weight_block_size are not supported",
+}
 
-    assert 51 == len(facts)
+
+def test_every_model_of_the_catalogue_can_be_read_but_three_that_say_why_not() -> None:
+    readable = [name for name in known_models() if name not in UNREADABLE]
+
+    facts = [load_model_facts(name) for name in readable]
+
+    assert 124 == len(facts)
     assert all(model.layer_count > 0 for model in facts)
+
+
+@pytest.mark.parametrize(("name", "reason"), UNREADABLE.items())
+def test_a_model_that_sizing_cannot_read_says_why(name: str, reason: str) -> None:
+    with pytest.raises(UnknownFact, match=re.escape(reason)):
+        load_model_facts(name)
+
+
+def test_qwen3_next_alternates_three_states_with_one_gated_attention() -> None:
+    model = load_model_facts("Qwen/Qwen3-Next-80B-A3B-Instruct")
+
+    assert ["gated_delta_net"] * 3 + ["full"] == [layer.kind for layer in model.layers[:4]]
+    assert 12 == len(model.attention_layers)
+    assert all(layer.gated for layer in model.attention_layers)
+    assert model.experts is not None
+    assert (512, 512, 10, 512) == (
+        model.experts.count,
+        model.experts.intermediate_size,
+        model.experts.per_token_count,
+        model.experts.shared_intermediate_size,
+    )
+
+
+def test_the_last_18_layers_of_gemma_4_e4b_share_the_cache_of_earlier_ones() -> None:
+    model = load_model_facts("google/gemma-4-E4B-it")
+
+    assert [False] * 24 + [True] * 18 == [layer.shares_cache for layer in model.attention_layers]
+    assert {("sliding_window", 256, 512), ("full", 512, None)} == {
+        (layer.kind, layer.head_dim, layer.window_tokens) for layer in model.attention_layers
+    }
 
 
 def test_qwen3_32b_has_64_full_layers_with_8_kv_heads() -> None:
@@ -24,7 +64,7 @@ def test_qwen3_32b_has_64_full_layers_with_8_kv_heads() -> None:
 
     assert 64 == model.layer_count
     assert {("full", 8, 128, None)} == {
-        (layer.kind, layer.kv_head_count, layer.head_dim, layer.window_tokens) for layer in model.layers
+        (layer.kind, layer.kv_head_count, layer.head_dim, layer.window_tokens) for layer in model.attention_layers
     }
     assert 40960 == model.max_model_len_tokens
     assert "verified" == model.confidence
@@ -36,7 +76,7 @@ def test_gemma_3_27b_repeats_five_sliding_layers_and_a_full_one_from_its_text_co
     kinds = [layer.kind for layer in model.layers]
     assert ["sliding_window"] * 5 + ["full"] == kinds[:6]
     assert (52, 10) == (kinds.count("sliding_window"), kinds.count("full"))
-    assert 1024 == model.layers[0].window_tokens
+    assert 1024 == model.attention_layers[0].window_tokens
     assert 262208 == model.vocabulary_size, "the file leaves it out; the configuration class says 262208"
     assert 131072 == model.max_model_len_tokens, "the RoPE factor is already in the length"
     assert model.vision is not None
@@ -53,7 +93,7 @@ def test_qwen2_5_ignores_the_window_that_it_does_not_use() -> None:
 
     assert {"full"} == {layer.kind for layer in model.layers}
     assert model.query_key_value_bias
-    assert 128 == model.layers[0].head_dim, "hidden size 3584 over 28 heads"
+    assert 128 == model.attention_layers[0].head_dim, "hidden size 3584 over 28 heads"
 
 
 def test_a_linear_rope_factor_lengthens_the_window_and_yarn_does_not() -> None:
@@ -85,9 +125,9 @@ def test_an_unknown_model_names_its_neighbours_and_the_way_out() -> None:
 
 def test_an_architecture_that_is_not_supported_is_named_with_those_that_are() -> None:
     with pytest.raises(UnknownFact) as refused:
-        model_facts_of(tiny_config(architectures=["Qwen3MoeForCausalLM"]), name="m", source="m")
+        model_facts_of(tiny_config(architectures=["Qwen4ExpForCausalLM"]), name="m", source="m")
 
-    assert "Qwen3MoeForCausalLM (known to vLLM, not yet to sizing)" in str(refused.value)
+    assert "Qwen4ExpForCausalLM (known to vLLM, not yet to sizing)" in str(refused.value)
     assert "Gemma3ForCausalLM" in str(refused.value)
 
 
