@@ -1,0 +1,138 @@
+"""Acceptance: the document that a customer signs. Agreed before the run, measured in it, judged without rounding up.
+
+The checklist always has its eight items in this order. What is not built or not switched on is `not available`, and
+that never passes: a site is accepted only if every suite and every item passed.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from benchmarks.result import SuiteResult
+from sizing.documents import Document, Part
+
+ItemStatus = Literal["passed", "failed", "not available"]
+CHECKLIST: Mapping[str, str] = {
+    "single_endpoint": "one endpoint serves all models",
+    "routing": "requests are routed as declared",
+    "fallback": "a fallback is invisible to users",
+    "cost_accounting": "costs are accounted exactly to the token",
+    "budget_limit": "a budget limit is enforced",
+    "audit_trail": "the audit trail is complete",
+    "engines_behind_gateway": "on-prem engines are reached through the gateway",
+    "added_latency": "the added latency lies within the agreed bound",
+}
+
+
+class ChecklistItem(Part):
+    """One item of the pilot checklist."""
+
+    item: str
+    status: ItemStatus
+    evidence: str = Field(description="what was seen, or what is missing")
+
+    @property
+    def title(self) -> str:
+        """The item in words."""
+        return CHECKLIST[self.item]
+
+
+class Prediction(Part):
+    """A number that the plan promised, beside the same number measured."""
+
+    subject: str
+    name: str
+    unit: str
+    predicted: float
+    predicted_low: float | None = None
+    predicted_high: float | None = None
+    measured: float | None
+    exact: bool = Field(default=False, description="must be equal, not only within the interval")
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the prediction held; None = not measured, or no interval was promised."""
+        if self.measured is None:
+            return None
+        if self.exact:
+            return self.measured == self.predicted
+        if self.predicted_low is None or self.predicted_high is None:
+            return None
+        return self.predicted_low <= self.measured <= self.predicted_high
+
+
+class Machine(Part):
+    """A host that took part."""
+
+    name: str
+    role: str
+    description: str
+
+
+class Verification(Part):
+    """What `verify` said just before."""
+
+    passed: bool
+    checks_count: int
+    failed: tuple[str, ...] = ()
+
+
+class Acceptance(Document):
+    """One acceptance run of one site."""
+
+    site: str
+    accepted_at: str = Field(description="UTC, ISO 8601")
+    plan_digest: str
+    request_digest: str
+    criteria_source: str = Field(description="where the success criteria were agreed, and their digest at that time")
+    versions: dict[str, str]
+    machines: tuple[Machine, ...] = ()
+    verification: Verification
+    predictions: tuple[Prediction, ...] = ()
+    suites: tuple[SuiteResult, ...]
+    checklist: tuple[ChecklistItem, ...]
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _checklist_is_whole(self) -> Self:
+        given = [entry.item for entry in self.checklist]
+        if given != list(CHECKLIST):
+            raise ValueError(f"the checklist must hold exactly {', '.join(CHECKLIST)}, in this order; found {given}")
+        return self
+
+    @property
+    def objections(self) -> list[str]:
+        """Why the site is not accepted; empty = it is."""
+        found = [] if self.verification.passed else [f"verification failed: {'; '.join(self.verification.failed)}"]
+        found += [
+            f"suite {suite.suite.replace('_', ' ')}: {suite.verdict}"
+            for suite in self.suites
+            if suite.verdict != "passed"
+        ]
+        found += [f"{item.title}: {item.status}" for item in self.checklist if item.status != "passed"]
+        found += [
+            f"{prediction.subject}: {prediction.name} predicted {prediction.predicted:g}, "
+            f"measured {prediction.measured:g}"
+            for prediction in self.predictions
+            if prediction.holds is False and prediction.measured is not None
+        ]
+        return found if self.suites else [*found, "no suite ran"]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the site is accepted."""
+        return not self.objections
+
+
+def checklist(seen: Mapping[str, tuple[ItemStatus, str]]) -> tuple[ChecklistItem, ...]:
+    """All eight items; those that nothing was seen of are `not available`."""
+    unknown = set(seen) - set(CHECKLIST)
+    if unknown:
+        raise KeyError(f"no such checklist items: {', '.join(sorted(unknown))}")
+    missing: tuple[ItemStatus, str] = ("not available", "this site has no such feature switched on")
+    return tuple(
+        ChecklistItem(item=item, status=status, evidence=evidence)
+        for item in CHECKLIST
+        for status, evidence in [seen.get(item, missing)]
+    )

@@ -1,0 +1,107 @@
+"""Acceptance page: one self-contained HTML file for somebody who was not there. No script, nothing from outside."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from benchmarks import charts
+from benchmarks.acceptance import Acceptance
+from benchmarks.result import Distribution, Measurement, Series, SuiteResult
+
+CHART_TITLES = {"TTFT": "time to first token", "ITL": "inter-token latency", "E2E": "end to end"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A picture and the sentence under it."""
+
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteView:
+    """A suite with its pictures."""
+
+    result: SuiteResult
+    charts: tuple[Chart, ...]
+
+
+def render_page(acceptance: Acceptance) -> str:
+    """The page, as HTML."""
+    measured = [prediction for prediction in acceptance.predictions if prediction.measured is not None]
+    picture = Markup(charts.predicted_against_measured(measured)) if measured else None  # noqa: S704  our own SVG
+    return _template().render(
+        acceptance=acceptance,
+        suites=[SuiteView(result=suite, charts=tuple(_charts(suite))) for suite in acceptance.suites],
+        predictions_chart=picture,
+        passed_items=sum(item.status == "passed" for item in acceptance.checklist),
+        criteria=[(suite.suite, criterion) for suite in acceptance.suites for criterion in suite.criteria],
+        number=number,
+    )
+
+
+def number(value: float | None) -> str:
+    """Three significant digits where that loses nothing a reader needs; thousands grouped."""
+    if value is None:
+        return ""
+    if abs(value) >= 1000 or value == int(value):  # noqa: PLR2004  whole numbers from here on
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("benchmarks"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("acceptance.html.j2")
+
+
+def _charts(suite: SuiteResult) -> list[Chart]:
+    found: list[Chart] = []
+    if suite.rate_points:
+        repeats = suite.rate_points[0].repeats
+        caption = f"Saturation: each point is {repeats} repeat{'s' if repeats > 1 else ''}, warm-up left out"
+        found.append(_chart(charts.saturation_curve(suite.rate_points), caption))
+    for key, title in CHART_TITLES.items():
+        same = [distribution for distribution in suite.distributions if distribution.name.split()[-1] == key]
+        if any(distribution.count for distribution in same):
+            svg = charts.latency_cdf([_named(each) for each in same], title=title, name=f"{suite.suite}-{key}")
+            found.append(_chart(svg, f"{title.capitalize()}: how many came within how long"))
+    added = [measured for measured in suite.measurements if measured.name.startswith("added ")]
+    if added:
+        svg = charts.intervals([_short(measured) for measured in added], title="added ms")
+        found.append(_chart(svg, "What the way through the gateway adds; bars are 95 % intervals over pairs"))
+    for unit in sorted({series.unit for series in suite.series}):
+        lines = [series for series in suite.series if series.unit == unit]
+        scaled = [_scaled(line) for line in lines] if unit == "bytes" else lines
+        title = "MiB" if unit == "bytes" else unit
+        caption = "Memory over the run" if unit == "bytes" else "Latency over the run"
+        found.append(_chart(charts.over_time(scaled, title=title, name=f"{suite.suite}-{unit}"), caption))
+    return found
+
+
+def _chart(svg: str, caption: str) -> Chart:
+    return Chart(svg=Markup(svg), caption=caption)  # noqa: S704  our own SVG; matplotlib escapes every label
+
+
+def _named(distribution: Distribution) -> Distribution:
+    """Without the quantity, which the axis already names."""
+    side = distribution.name.rpartition(" ")[0]
+    return distribution.model_copy(update={"name": side or "all requests"})
+
+
+def _short(measured: Measurement) -> Measurement:
+    return measured.model_copy(update={"name": measured.name.removeprefix("added ")})
+
+
+def _scaled(line: Series) -> Series:
+    points = tuple((at, value / 2**20) for at, value in line.points)
+    return line.model_copy(update={"name": line.name.removeprefix("memory of "), "points": points})
