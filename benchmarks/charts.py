@@ -201,6 +201,7 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
     svg = re.sub(r'xlink:href="#', f'xlink:href="#{prefix}-', svg)
+    svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
     svg = re.sub(r"font: (\d+px)[^;\"]*", r"font-size: \1", svg)
     svg = re.sub(r"<svg ", '<svg class="chart" role="img" ', svg, count=1)
     for stand_in, variable in _VARIABLES.items():
