@@ -165,3 +165,9 @@ def test_the_memory_bound_grows_with_the_workers(tmp_path: Path) -> None:
     render(tmp_path, gateway_workers=3, gateway_worker_memory_max_bytes=1000)
 
     assert "\nMemoryMax=3000\n" in (tmp_path / "litellm.service").read_text()
+
+
+def test_a_number_given_as_text_is_still_a_number(tmp_path: Path) -> None:
+    render(tmp_path, gateway_workers="2", gateway_worker_memory_max_bytes="1000")
+
+    assert "\nMemoryMax=2000\n" in (tmp_path / "litellm.service").read_text()
