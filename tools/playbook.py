@@ -35,7 +35,12 @@ def run_playbook(name: str, site: Path, *arguments: str, console: Console, log: 
     """Runs playbooks/<name> on a site; raises PlaybookFailed when it does not end well."""
     program = Path(sys.executable).with_name("ansible-playbook")
     command = [str(program), "-i", str(site), str(REPOSITORY / "playbooks" / name), *arguments]
-    environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "0", "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks",  # the time of each task, in the log
+        "PYTHONUNBUFFERED": "1",
+    }
     changed: dict[str, int] = {}
     with (
         log.open("w", encoding="utf-8") as file,
