@@ -19,6 +19,14 @@ HARDWARE_KEY = "appliance_hardware"
 """The single top-level key of `host_vars/<host>/hardware.json`, which Ansible loads as host variables."""
 
 
+class GpuProcess(Part):
+    """A process that computed on a GPU while it was measured; a container may know neither its name nor its size."""
+
+    pid: int
+    name: str | None = None
+    memory_used_bytes: int | None = Field(default=None, ge=0)
+
+
 class Gpu(Part):
     """One GPU as NVML names and measures it."""
 
@@ -31,11 +39,22 @@ class Gpu(Part):
     compute_capability: tuple[int, int]
     nvlink_peers: tuple[int, ...] = ()
     memory_unified: bool = Field(default=False, description="shares the host's memory (GB10); NVML reports none")
+    mig: bool = Field(default=False, description="a MIG device: no peers, so no tensor parallelism across it")
+    mig_parent_uuid: str | None = None
+    virtual: bool = Field(default=False, description="a vGPU: the memory is the size of its profile")
+    ecc: bool | None = None
+    processes: tuple[GpuProcess, ...] = Field(default=(), description="who computed on it at the moment")
 
     @property
     def memory_usable_bytes(self) -> int:
         """What CUDA offers: total less the driver's reserve."""
         return self.memory_total_bytes - self.memory_reserved_bytes
+
+    @property
+    def co_tenant_bytes(self) -> int:
+        """What others held when it was measured; on unified memory only their processes tell."""
+        told_bytes = sum(one.memory_used_bytes or 0 for one in self.processes)
+        return told_bytes if self.memory_unified else max(self.memory_used_bytes, told_bytes)
 
     @model_validator(mode="after")
     def _reserve_is_below_total(self) -> Self:
@@ -75,6 +94,17 @@ class Hardware(Document):
             raise ValueError("two GPUs have the same uuid")
         return self
 
+    def nvlink_islands(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of GPUs, by index, in which every one reaches every other over NVLink; one without peers is alone."""
+        islands: list[list[Gpu]] = []
+        for gpu in self.gpus:
+            home = next((one for one in islands if all(gpu.index in member.nvlink_peers for member in one)), None)
+            if home is None:
+                islands.append([gpu])
+            else:
+                home.append(gpu)
+        return tuple(tuple(gpu.index for gpu in island) for island in islands)
+
     @classmethod
     def load_host_vars(cls, path: Path) -> Self:
         """The hardware in a `host_vars/<host>/hardware.json`."""
@@ -91,5 +121,5 @@ class Hardware(Document):
         """The fingerprint of what does not change by itself: memory in use at the moment is left out."""
         content = self.model_dump(mode="json")
         for gpu in content["gpus"]:
-            del gpu["memory_used_bytes"]
+            del gpu["memory_used_bytes"], gpu["processes"]
         return digest_of(content)

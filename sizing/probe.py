@@ -9,7 +9,7 @@ from sizing.errors import DocumentError
 from sizing.hardware import Hardware
 
 ZIPAPP_MAIN = "import sys\n\nfrom sizing.measure import main\n\nsys.exit(main())\n"
-ZIPAPP_MODULES = ("__init__.py", "errors.py", "measure.py")
+ZIPAPP_MODULES = ("__init__.py", "errors.py", "measure.py", "measure_gpus.py")
 ZIPAPP_DATE = (1980, 1, 1, 0, 0, 0)
 """One fixed date, so that equal sources give an equal file."""
 
@@ -35,7 +35,7 @@ def hardware_from_measurement(text: str, *, origin: str) -> Hardware:
 
 def without_present_use(hardware: Hardware) -> Hardware:
     """The same hardware with no memory in use: what belongs in a file that should change only when the host does."""
-    idle = tuple(gpu.model_copy(update={"memory_used_bytes": 0}) for gpu in hardware.gpus)
+    idle = tuple(gpu.model_copy(update={"memory_used_bytes": 0, "processes": ()}) for gpu in hardware.gpus)
     return hardware.model_copy(update={"gpus": idle})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sizing.hardware import Gpu, Hardware
+from sizing.hardware import Gpu, GpuProcess, Hardware
 from sizing.probe import hardware_from_measurement, without_present_use, write_zipapp
 
 MIB = 1024 * 1024
@@ -82,6 +82,7 @@ def test_two_h100_are_measured_with_the_drivers_reserve_and_their_nvlink_peers(s
             memory_used_bytes=4 * MIB,
             compute_capability=(9, 0),
             nvlink_peers=(1,),
+            ecc=True,
         )
         == hardware.gpus[0]
     )
@@ -129,6 +130,62 @@ def test_memory_that_other_processes_hold_is_told_but_does_not_change_the_finger
     assert without_present_use(one) == without_present_use(other)
 
 
+def test_processes_on_a_card_are_named_where_they_can_be_and_counted_as_co_tenants(stub: Path) -> None:
+    answer = _probe(stub, "tenants")
+
+    hardware = hardware_from_measurement(answer.stdout, origin="probe")
+    first_process = Path("/proc/1/comm").read_text(encoding="utf-8").strip()
+    assert () == hardware.gpus[0].processes
+    assert (
+        GpuProcess(pid=1, name=first_process, memory_used_bytes=19456 * MIB),
+        GpuProcess(pid=4000000000),
+    ) == hardware.gpus[1].processes
+    assert [4 * MIB, 20480 * MIB] == [gpu.co_tenant_bytes for gpu in hardware.gpus]
+    assert f"hold 20480 MiB of it now ({first_process} 1, process 4000000000)" in answer.stderr
+    assert () == without_present_use(hardware).gpus[1].processes
+
+
+def test_where_processes_are_not_told_the_memory_in_use_still_counts(stub: Path) -> None:
+    hardware = hardware_from_measurement(_probe(stub, "silent").stdout, origin="probe")
+
+    assert ((), 20480 * MIB) == (hardware.gpus[1].processes, hardware.gpus[1].co_tenant_bytes)
+
+
+def test_on_unified_memory_only_processes_are_co_tenants_not_the_page_cache(stub: Path) -> None:
+    hardware = hardware_from_measurement(_probe(stub, "gb10").stdout, origin="probe")
+
+    assert 19456 * MIB == hardware.gpus[0].co_tenant_bytes
+
+
+def test_nvlink_islands_are_the_groups_that_reach_each_other(stub: Path) -> None:
+    hardware = hardware_from_measurement(_probe(stub, "islands").stdout, origin="probe")
+
+    assert [(1,), (0,), (3,), (2,)] == [gpu.nvlink_peers for gpu in hardware.gpus]
+    assert ((0, 1), (2, 3)) == hardware.nvlink_islands()
+
+
+def test_a_container_that_holds_one_mig_device_is_measured_though_the_gpu_hides_its_memory(stub: Path) -> None:
+    (gpu,) = hardware_from_measurement(_probe(stub, "container").stdout, origin="probe").gpus
+
+    assert (True, "GPU-00000000-0000-0000-0000-000000000000") == (gpu.mig, gpu.mig_parent_uuid)
+    assert (40448 * MIB, (9, 0), ()) == (gpu.memory_total_bytes, gpu.compute_capability, gpu.nvlink_peers)
+
+
+def test_a_virtual_gpu_has_the_memory_of_its_profile_and_says_so(stub: Path) -> None:
+    answer = _probe(stub, "vgpu")
+
+    (gpu,) = hardware_from_measurement(answer.stdout, origin="probe").gpus
+    assert (True, 12288 * MIB, None) == (gpu.virtual, gpu.memory_total_bytes, gpu.ecc)
+    assert "is a virtual GPU: its memory is the size of its profile" in answer.stderr
+
+
+def test_a_card_in_exclusive_mode_is_measured_with_a_warning(stub: Path) -> None:
+    answer = _probe(stub, "exclusive")
+
+    assert 2 == len(_gpus(answer))
+    assert "lets one process compute (compute mode); `nvidia-smi -c DEFAULT` lifts that" in answer.stderr
+
+
 @needs_no_driver
 def test_without_a_driver_cuda_is_an_error_of_its_own_and_auto_is_a_cpu_host_that_says_so() -> None:
     asked, automatic = _probe(None, "", "--accelerator", "cuda"), _probe(None)
@@ -146,6 +203,8 @@ def test_without_a_driver_cuda_is_an_error_of_its_own_and_auto_is_a_cpu_host_tha
     [
         ("nodriver", 5, "installed but not loaded"),
         ("mismatch", 5, "was upgraded while loaded; reboot"),
+        ("noperm", 5, "GPU 0 (NVIDIA H100 80GB HBM3): NVML may not read its memory here"),
+        ("lost", 5, "fell off the bus"),
         ("empty", 6, "reports no GPU"),
     ],
 )

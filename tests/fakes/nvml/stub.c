@@ -1,6 +1,8 @@
 /* A libnvidia-ml.so.1 without a GPU, for the real nvidia-ml-py to load. ABI after the public NVML reference.
 
-   NVML_STUB chooses the host: h100x2, gb10, gb10zero (answers zero bytes, not NotSupported), mig, busy, nodriver, mismatch, empty.
+   NVML_STUB chooses the host: h100x2, gb10, gb10zero (answers zero bytes, not NotSupported), mig, container (one MIG device
+   of a GPU whose memory is not ours to read), islands (four GPUs, NVLink in pairs), vgpu, busy, tenants (processes, one
+   without a size), silent (processes not told), exclusive, noperm, lost, nodriver, mismatch, empty.
    Built with -DWITHOUT_MEMORY_V2 it lacks nvmlDeviceGetMemoryInfo_v2, as drivers before 510 do. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +12,8 @@ typedef int Return;
 typedef void *Device;
 enum {
     SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6,
-    INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, LIB_RM_VERSION_MISMATCH = 18, ARGUMENT_VERSION_MISMATCH = 25
+    INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, LIB_RM_VERSION_MISMATCH = 18, GPU_IS_LOST = 15,
+    ARGUMENT_VERSION_MISMATCH = 25
 };
 #define MIB (1024ULL * 1024ULL)
 
@@ -22,9 +25,10 @@ static int host_is(const char *name) {
     const char *chosen = getenv("NVML_STUB");
     return !strcmp(chosen ? chosen : "h100x2", name);
 }
+static int has_mig(void) { return host_is("mig") || host_is("container"); }
 static int is_unified(void) { return host_is("gb10") || host_is("gb10zero"); }
 static unsigned gpu_count(void) {
-    return host_is("empty") ? 0u : (is_unified() || host_is("mig")) ? 1u : 2u;
+    return host_is("empty") ? 0u : (is_unified() || has_mig() || host_is("vgpu")) ? 1u : host_is("islands") ? 4u : 2u;
 }
 static int is_mig_device(Device device) {
     return (char *)device >= mig_devices && (char *)device < mig_devices + sizeof mig_devices;
@@ -72,6 +76,8 @@ Return nvmlDeviceGetHandleByIndex_v2(unsigned index, Device *device) {
 }
 Return nvmlDeviceGetName(Device device, char *buffer, unsigned length) {
     if (is_mig_device(device)) return copy_text(buffer, length, "NVIDIA H100 80GB HBM3 MIG 3g.40gb");
+    if (host_is("lost")) return GPU_IS_LOST;
+    if (host_is("vgpu")) return copy_text(buffer, length, "NVIDIA A10-12Q");
     return copy_text(buffer, length, is_unified() ? "NVIDIA GB10" : "NVIDIA H100 80GB HBM3");
 }
 Return nvmlDeviceGetUUID(Device device, char *buffer, unsigned length) {
@@ -95,14 +101,14 @@ Return nvmlDeviceGetMemoryInfo(Device device, MemoryV1 *memory) {
 Return nvmlDeviceGetMemoryInfo_v2(Device device, MemoryV2 *memory) {
     if (host_is("gb10")) return NOT_SUPPORTED;
     if (memory->version != (sizeof(MemoryV2) | (2u << 24))) return ARGUMENT_VERSION_MISMATCH;
-    if (host_is("mig") && !is_mig_device(device)) return NO_PERMISSION;
+    if ((has_mig() && !is_mig_device(device)) || host_is("noperm")) return NO_PERMISSION;
     if (host_is("gb10zero")) {
         memory->total = memory->reserved = memory->free = memory->used = 0;
         return SUCCESS;
     }
-    memory->total = (is_mig_device(device) ? 40448 : 81559) * MIB;
+    memory->total = (is_mig_device(device) ? 40448 : host_is("vgpu") ? 12288 : 81559) * MIB;
     memory->reserved = (is_mig_device(device) ? 0 : 625) * MIB;
-    memory->used = (host_is("busy") && index_of(device) == 1 ? 20480 : 4) * MIB;
+    memory->used = ((host_is("busy") || host_is("tenants") || host_is("silent")) && index_of(device) == 1 ? 20480 : 4) * MIB;
     memory->free = memory->total - memory->reserved - memory->used;
     return SUCCESS;
 }
@@ -115,19 +121,53 @@ Return nvmlDeviceGetCudaComputeCapability(Device device, int *major, int *minor)
 }
 Return nvmlDeviceGetMigMode(Device device, unsigned *current, unsigned *pending) {
     (void)device;
-    if (is_unified()) return NOT_SUPPORTED;
-    *current = *pending = host_is("mig");
+    if (is_unified() || host_is("vgpu")) return NOT_SUPPORTED;
+    *current = *pending = has_mig();
     return SUCCESS;
 }
 Return nvmlDeviceGetMaxMigDeviceCount(Device device, unsigned *count) { (void)device; *count = 7; return SUCCESS; }
 Return nvmlDeviceGetMigDeviceHandleByIndex(Device device, unsigned index, Device *mig_device) {
     (void)device;
-    if (index != 0 && index != 2) return NOT_FOUND; /* a gap: a device in the middle was destroyed */
+    if (index != 0 && (index != 2 || host_is("container"))) return NOT_FOUND; /* a gap: a device in the middle was destroyed */
     *mig_device = &mig_devices[index];
     return SUCCESS;
 }
 Return nvmlDeviceGetP2PStatus(Device one, Device other, int capability, int *status) {
-    (void)one; (void)other; (void)capability;
-    *status = 0;
+    (void)capability;
+    if (host_is("vgpu")) return NOT_SUPPORTED;
+    *status = host_is("islands") && index_of(one) / 2 != index_of(other) / 2 ? 1 : 0; /* 1: chipset not supported */
+    return SUCCESS;
+}
+Return nvmlDeviceGetVirtualizationMode(Device device, unsigned long long *mode) {
+    (void)device;
+    *mode = host_is("vgpu") ? 2 : 0;
+    return SUCCESS;
+}
+Return nvmlDeviceGetEccMode(Device device, unsigned *current, unsigned *pending) {
+    (void)device;
+    if (is_unified() || host_is("vgpu")) return NOT_SUPPORTED;
+    *current = *pending = 1;
+    return SUCCESS;
+}
+Return nvmlDeviceGetComputeMode(Device device, int *mode) {
+    (void)device;
+    *mode = host_is("exclusive") ? 3 : 0;
+    return SUCCESS;
+}
+
+typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } Process;
+Return nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *count, Process *processes) {
+    unsigned present = (host_is("tenants") && index_of(device) == 1) ? 2u : is_unified() ? 1u : 0u;
+    if (host_is("silent")) return NO_PERMISSION;
+    if (*count < present) {
+        *count = present;
+        return INSUFFICIENT_SIZE;
+    }
+    *count = present;
+    for (unsigned index = 0; index < present; index++) {
+        processes[index].pid = index ? 4000000000u : 1u; /* process 1 has a name everywhere, the other nowhere */
+        processes[index].used = index ? ~0ULL : 19456 * MIB; /* all ones: not available */
+        processes[index].gpu_instance = processes[index].compute_instance = ~0u;
+    }
     return SUCCESS;
 }
