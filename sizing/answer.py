@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
 from sizing.documents import Part
 from sizing.overhead import Provenance
 
@@ -59,3 +61,13 @@ class Estimate(Part):
     refusals: tuple[Refusal, ...]
     interval: Interval
     provenance: dict[str, Provenance]
+    calibration: str | None = Field(
+        default=None, description="the site's own starts that this answer rests on; there only where some do"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_absent_calibration(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        content: dict[str, object] = handler(self)
+        if self.calibration is None:
+            del content["calibration"]
+        return content

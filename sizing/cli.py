@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from sizing import cli_documents, cli_estimate, cli_fetch, cli_recommend, cli_site, cli_verify
+from sizing import cli_calibrate, cli_documents, cli_estimate, cli_fetch, cli_recommend, cli_site, cli_verify
 from sizing.cli_console import PROGRAM, answer, complain
 from sizing.errors import SizingError
 
@@ -52,7 +52,7 @@ def _root(
     """Options before the verb."""
 
 
-for _module in (cli_documents, cli_estimate, cli_recommend, cli_site, cli_verify, cli_fetch):
+for _module in (cli_documents, cli_estimate, cli_recommend, cli_calibrate, cli_site, cli_verify, cli_fetch):
     _module.register(app)
 
 

@@ -29,6 +29,8 @@ def print_estimate(console: Console, answer: Estimate, *, title: str) -> None:
         console.print(_memory(answer))
         if answer.kv_cache_tokens:
             console.print(_capacity(answer))
+    if answer.calibration:
+        console.print(Text(f"calibrated by {answer.calibration}", style="dim"), soft_wrap=True)
     for refusal in answer.refusals:
         console.print(Text.assemble((f"{refusal.rule}: ", "red"), refusal.message), soft_wrap=True)
         console.print(Text(f"  source: {refusal.source}", style="dim"), soft_wrap=True)

@@ -11,6 +11,7 @@ from typing import Self
 
 from pydantic import Field
 
+from sizing.calibration import Calibration
 from sizing.catalogue import catalogue_document
 from sizing.documents import Part
 from sizing.errors import UnknownFact
@@ -29,7 +30,7 @@ CPU_HOST_RESERVE_BYTES = 1024 * MIB
 @dataclass(frozen=True, kw_only=True)
 class Device:
     """One GPU, or the processor with its memory. `memory_used_bytes`: what other processes already hold;
-    `cpu_flags` is empty on a GPU and where nobody read them."""
+    `cpu_flags` is empty on a GPU and where nobody read them; `calibration`: what the site learned of engines on it."""
 
     accelerator: Accelerator
     name: str
@@ -37,7 +38,10 @@ class Device:
     memory_total_bytes: int
     memory_usable_bytes: int
     memory_used_bytes: int = 0
+    memory_unified: bool = False
     cpu_flags: frozenset[str] = frozenset()
+    calibration: Calibration | None = None
+    calibration_name: str = ""
 
     @classmethod
     def of_gpu(cls, gpu: Gpu, *, co_tenants_stay: bool = False) -> Self:
@@ -49,6 +53,7 @@ class Device:
             memory_total_bytes=gpu.memory_total_bytes,
             memory_usable_bytes=gpu.memory_usable_bytes,
             memory_used_bytes=gpu.memory_used_bytes if co_tenants_stay else 0,
+            memory_unified=gpu.memory_unified,
         )
 
     @classmethod

@@ -99,6 +99,7 @@ def _answer(
             kv_cache_tokens=(low.tokens, high.tokens),
         ),
         provenance=_provenance(settings, overhead),
+        calibration=_calibration(settings, budget),
     )
 
 
@@ -127,6 +128,14 @@ def _refused(settings: Settings, configuration: EngineConfiguration, refusals: t
         interval=Interval(kv_cache_bytes=(0, 0), kv_cache_tokens=(0, 0)),
         provenance={},
     )
+
+
+def _calibration(settings: Settings, budget: MemoryBudget) -> str | None:
+    """Which of the site's own starts the overhead rests on, in words."""
+    count, device = budget.calibrated_by_count, settings.device
+    if count == 0:
+        return None
+    return f"{device.calibration_name}: {count} {'start' if count == 1 else 'starts'} on {device.name}"
 
 
 def _provenance(settings: Settings, overhead: Overhead) -> dict[str, Provenance]:

@@ -7,8 +7,9 @@ KV cache  = requested - weights - activation - non torch - CUDA graphs      (or 
 from dataclasses import dataclass
 
 from sizing.engine_settings import EngineConfiguration, Settings
-from sizing.overhead import Overhead, overhead_of
-from sizing.weights import rank_weight_bytes
+from sizing.overhead import Overhead, Rank, overhead_of
+from sizing.site_overhead import Corrected, corrected_overhead
+from sizing.weights import Stage, rank_weight_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class MemoryBudget:
     kv_bytes: tuple[int, ...]
     kv_low_bytes: tuple[int, ...]
     kv_high_bytes: tuple[int, ...]
+    calibrated_by_count: int = 0
 
 
 def memory_budget(settings: Settings, configuration: EngineConfiguration) -> MemoryBudget:
@@ -34,21 +36,9 @@ def memory_budget(settings: Settings, configuration: EngineConfiguration) -> Mem
         )
         for stage in settings.stages
     )
-    overheads = tuple(
-        overhead_of(
-            settings.model,
-            settings.device,
-            shards=settings.shards,
-            stage_layer_count=stage.end_layer - stage.first_layer,
-            max_num_batched_tokens=settings.max_num_batched_tokens,
-            max_num_seqs=settings.max_num_seqs,
-            element_bytes=settings.weight_element_bytes,
-            enforce_eager=configuration.enforce_eager,
-            multimodal=settings.multimodal,
-            whole_engine=settings.requested_bytes is None,
-        )
-        for stage in settings.stages
-    )
+    corrected = tuple(_overhead(settings, configuration, stage) for stage in settings.stages)
+    overheads = tuple(one.overhead for one in corrected)
+    start_count = min(one.start_count for one in corrected)
     given, requested = configuration.kv_cache_memory_bytes, settings.requested_bytes
     if given is not None or requested is None:
         fixed = (given or 0,) * len(settings.stages)
@@ -62,4 +52,30 @@ def memory_budget(settings: Settings, configuration: EngineConfiguration) -> Mem
         kv_bytes=tuple(left - overhead.likely_bytes for left, overhead in zip(rest, overheads, strict=True)),
         kv_low_bytes=tuple(left - overhead.high_bytes for left, overhead in zip(rest, overheads, strict=True)),
         kv_high_bytes=tuple(left - overhead.low_bytes for left, overhead in zip(rest, overheads, strict=True)),
+        calibrated_by_count=start_count,
+    )
+
+
+def _overhead(settings: Settings, configuration: EngineConfiguration, stage: Stage) -> Corrected:
+    rank = Rank(
+        shards=settings.shards,
+        stage_layer_count=stage.end_layer - stage.first_layer,
+        is_first_stage=stage.is_first,
+        is_last_stage=stage.is_last,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_seqs=settings.max_num_seqs,
+        element_bytes=settings.weight_element_bytes,
+        enforce_eager=configuration.enforce_eager,
+        multimodal=settings.multimodal,
+        limit_mm_per_prompt=configuration.limit_mm_per_prompt or {},
+        whole_engine=settings.requested_bytes is None,
+        vllm_version=configuration.vllm_version,
+    )
+    device = settings.device
+    return corrected_overhead(
+        overhead_of(settings.model, device, rank),
+        device.calibration,
+        gpu=device.name,
+        model=settings.model.name,
+        rank=rank,
     )

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from sizing.answer import Estimate
+from sizing.calibration import Calibration
 from sizing.documents import Part
 from sizing.hardware import Hardware
 from sizing.observation import Observation
@@ -15,6 +16,7 @@ from sizing.request import Request
 def documents() -> dict[str, type[Part]]:
     """Every document that passes between the parts, by the name of its schema."""
     return {
+        "calibration": Calibration,
         "estimate": Estimate,
         "hardware": Hardware,
         "observation": Observation,
