@@ -1,16 +1,26 @@
 """Judging one engine: its unit, its lock, its release, its first token, and its figures against the plan's.
 
 A CPU engine gets its KV cache in bytes, so its token count is exact and must be equal. A CUDA engine measures what is
-left after its own warm-up, so it must offer at least what the plan promised.
+left after its own warm-up, so it must offer at least what the plan promised. Bytes are compared where the engine's
+journal still holds its start.
 """
 
 from collections.abc import Iterator
 from http import HTTPStatus
 
+from sizing.errors import DocumentError
 from sizing.observation import EngineObservation
 from sizing.plan import Engine, Plan
 from sizing.report import Check
+from sizing.start_up_log import StartUp, start_up_of
+from sizing.units import GIB, MIB, gib_text
 from sizing.verdicts import compare, figure, same_version, status_text
+
+WEIGHTS_TOLERANCE_RATIO = 0.03
+WEIGHTS_TOLERANCE_BYTES = 700 * MIB
+"""Loading leaves up to this beside the parameters (published start-up ledgers of models with towers)."""
+ROUNDING_BYTES = GIB // 100
+"""A log prints GiB with two decimals."""
 
 
 def judge_engine(plan: Plan, host: str, engine: Engine, seen: EngineObservation) -> Iterator[Check]:
@@ -31,6 +41,8 @@ def judge_engine(plan: Plan, host: str, engine: Engine, seen: EngineObservation)
         return
     yield from _lock_and_life(plan, subject, unit, seen)
     yield from _figures(plan, host, engine, subject, seen)
+    if seen.start_up_lines:
+        yield from _bytes(plan, host, engine, subject, seen)
 
 
 def _lock_and_life(plan: Plan, subject: str, unit: str, seen: EngineObservation) -> Iterator[Check]:
@@ -100,6 +112,52 @@ def _figures(plan: Plan, host: str, engine: Engine, subject: str, seen: EngineOb
         and seen.block_size_tokens == planned.block_size_tokens,
         advice=run_again,
     )
+
+
+def _bytes(plan: Plan, host: str, engine: Engine, subject: str, seen: EngineObservation) -> Iterator[Check]:
+    """Where memory went, as the engine logged it when it started, beside the plan."""
+    try:
+        start = start_up_of("\n".join(seen.start_up_lines), origin=subject)
+    except DocumentError:
+        return
+    advice = f"`llm-size calibrate` learns from `journalctl -u vllm@{engine.name}`; recommend --calibration uses it"
+    planned = engine.memory
+    if start.weights_bytes is not None:
+        allowed = WEIGHTS_TOLERANCE_BYTES + WEIGHTS_TOLERANCE_RATIO * planned.weights_bytes
+        yield compare(
+            "engine.weights-bytes",
+            subject,
+            "the weights take the planned memory",
+            expected=gib_text(planned.weights_bytes),
+            seen=_with_error(start.weights_bytes, planned.weights_bytes),
+            holds=abs(start.weights_bytes - planned.weights_bytes) <= allowed,
+            advice=f"the engine loaded another model or quantization than the plan's; {advice}",
+        )
+    if start.kv_cache_bytes is not None and plan.hosts[host].accelerator == "cuda":
+        yield compare(
+            "engine.kv-bytes",
+            subject,
+            "the KV cache has at least the planned memory",
+            expected=f"at least {gib_text(planned.kv_cache_bytes)}; beside weights "
+            f"{gib_text(planned.requested_bytes - planned.weights_bytes - planned.kv_cache_bytes)}",
+            seen=f"{_with_error(start.kv_cache_bytes, planned.kv_cache_bytes)}{_parts(start)}",
+            holds=start.kv_cache_bytes + ROUNDING_BYTES >= planned.kv_cache_bytes,
+            advice=advice,
+        )
+
+
+def _with_error(seen_bytes: int, planned_bytes: int) -> str:
+    return f"{gib_text(seen_bytes)} ({seen_bytes / planned_bytes - 1:+.1%} of the plan)"
+
+
+def _parts(start: StartUp) -> str:
+    parts = (
+        ("consumed", start.consumed_bytes),
+        ("peak activation", start.activation_bytes),
+        ("outside PyTorch", start.non_torch_bytes),
+        ("CUDA graphs", start.cuda_graph_bytes),
+    )
+    return "".join(f", {name} {gib_text(size)}" for name, size in parts if size is not None)
 
 
 def _enough(seen: int | None, planned: int, *, exact: bool) -> bool:

@@ -89,6 +89,7 @@ class EngineObservation(Part):
     active_state: str | None = None
     restart_count: int | None = None
     memory_current_bytes: int | None = None
+    start_up_lines: tuple[str, ...] = Field(default=(), description="what it said about memory when it last started")
     journal_read: bool = False
     journal_request_ids: tuple[str, ...] = Field(default=(), description="our ids that its journal holds")
 

@@ -7,21 +7,13 @@ with two decimals; more cannot be known.
 
 import ast
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from sizing.documents import Part
 from sizing.errors import DocumentError
 from sizing.units import GIB
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-
-LINES_WORTH_KEEPING = re.compile(
-    r"Initializing a V1 LLM engine|non-default args|Chunked prefill is enabled|Using V2 Model Runner"
-    r"|Model loading took|Available KV cache memory|KV cache size|Maximum concurrency for|Estimated CUDA graph memory"
-    r"|CUDA graph pool memory|Graph capturing finished|Free memory on device|Memory profiling takes"
-    r"|memory for KV Cache as|Cache the graph of compile range|Directly load the compiled graph"
-)
-"""What an observer has to keep of a journal so that this module can read it (plugins/modules/observe_engine.py)."""
 
 _NUMBER = r"(-?[\d,]+(?:\.\d+)?)"
 
@@ -72,11 +64,6 @@ def start_up_of(text: str, *, origin: str) -> StartUp:
     if not found.keys() & {"weights_bytes", "kv_cache_bytes", "kv_cache_tokens"}:
         raise DocumentError(f"{origin}: no start of vLLM in it; give the engine's log from its first line on")
     return StartUp.model_validate(found)
-
-
-def lines_worth_keeping(lines: Iterable[str]) -> list[str]:
-    """The lines of a journal that matter here, without colours."""
-    return [line for line in (_COLOURS.sub("", one) for one in lines) if LINES_WORTH_KEEPING.search(line)]
 
 
 _FROM_ARGUMENTS = (

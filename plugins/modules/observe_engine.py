@@ -16,7 +16,8 @@ module: observe_engine
 short_description: Look at one vLLM engine of this host
 description:
   - Asks a running engine for its window, its KV cache, its release and one token, tries it without a key, reads the
-    state of its systemd unit, and searches its journal for the request ids of a run.
+    state of its systemd unit, searches its journal for the request ids of a run, and keeps of its last start the lines
+    that say where memory went.
   - An engine that does not answer is an observation, not a failure of the module.
 options:
   name: {type: str, required: true, description: Instance name of the unit C(vllm@<name>).}
@@ -56,6 +57,14 @@ ARGUMENTS = {
 }
 ONE_TOKEN = {"messages": [{"role": "user", "content": "Say one word."}], "max_tokens": 1, "temperature": 0}
 METRIC_LINE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
+START_UP_WORDS = (
+    *("Initializing a V1 LLM engine", "Chunked prefill is enabled", "Using V2 Model Runner", "Model loading took"),
+    *("Available KV cache memory", "KV cache size", "Maximum concurrency for", "Estimated CUDA graph memory"),
+    *("CUDA graph pool memory", "Graph capturing finished", "Free memory on device", "Memory profiling takes"),
+    *("memory for KV Cache as", "Cache the graph of compile range", "Directly load the compiled graph"),
+)
+"""What the lines about memory begin with; sizing/start_up_log.py reads them. None holds text of a user or a key."""
+LONGEST_LINE_CHARACTERS = 4000
 NOT_SET = 2**63
 """From here on systemd means "not set"."""
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -155,7 +164,7 @@ class EngineWitness:
         }
 
     def _unit_state(self) -> dict[str, Any]:
-        wanted = ("ActiveState", "NRestarts", "MemoryCurrent")
+        wanted = ("ActiveState", "NRestarts", "MemoryCurrent", "InvocationID")
         rc, out, err = self.module.run_command(["systemctl", "show", "--property", ",".join(wanted), self.unit])
         if rc != 0:
             return {"error": err.strip()}
@@ -164,7 +173,19 @@ class EngineWitness:
             "active_state": state.get("ActiveState"),
             "restart_count": whole_number(state.get("NRestarts")),
             "memory_current_bytes": whole_number(state.get("MemoryCurrent")),
+            "start_up_lines": self._start_up_lines(state.get("InvocationID", "")),
         }
+
+    def _start_up_lines(self, invocation: str) -> list[str]:
+        """What the engine said about memory when it last started; nothing where the journal no longer has it."""
+        if not re.fullmatch(r"[0-9a-f]{32}", invocation):
+            return []
+        command = ["journalctl", "_SYSTEMD_INVOCATION_ID=" + invocation, "--output", "cat", "--no-pager"]
+        rc, out, _ = self.module.run_command([*command, "--grep", "|".join(START_UP_WORDS)])
+        if rc != 0:
+            return []
+        lines = [line[:LONGEST_LINE_CHARACTERS] for line in out.splitlines()]
+        return [line for line in lines if any(words in line for words in START_UP_WORDS)]
 
     def _cursor(self) -> str | None:
         command = ["journalctl", "--unit", self.unit, "--lines", "1", "--show-cursor", "--output", "cat", "--no-pager"]
