@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks import signing
 from benchmarks.calibrate import STEPS, Step, calibrate
+from benchmarks.check_history import GAP_SECONDS, check, reference_of
 from benchmarks.history import load_history
 from benchmarks.metrics import summarize
 from benchmarks.summary_table import summary_table
@@ -63,6 +65,35 @@ def summarize_command(
         for objection in against:
             _talk.print(f"INVALID: {objection}", style="bold red", markup=False)
     raise typer.Exit(7 if against else 0)
+
+
+@app.command("check-history")
+def check_history_command(
+    histories: Annotated[list[Path], typer.Argument(help="history files of one run, or their directory")],
+    reference: Annotated[Path | None, typer.Option(help="an undisturbed run of the same prompts, bodies kept")] = None,
+    gap_seconds: Annotated[float, typer.Option(help="longest silence inside a stream")] = GAP_SECONDS,
+    json_output: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
+) -> None:
+    """What no stream may ever do; exit 1 if one did."""
+    known = reference_of(load_history([reference])) if reference else None
+    verdict = check(load_history(histories), gap_seconds=gap_seconds, reference=known)
+    if json_output:
+        print(json.dumps(dataclasses.asdict(verdict), indent=2))
+    else:
+        for defect in verdict.defects:
+            print(f"{defect.rule}: {defect.request_id}: {defect.sentence}")
+        evidence = ", ".join(f"{count} {name}" for name, count in verdict.evidence.items())
+        print(f"{len(verdict.defects)} defects in {verdict.streams} streams (evidence for the text: {evidence})")
+    raise typer.Exit(1 if verdict.defects else 0)
+
+
+@app.command("accept-check")
+def accept_check_command(
+    bundle: Annotated[Path, typer.Argument(help="directory of an acceptance")],
+    allowed_signers: Annotated[Path, typer.Option(help="who may sign, in ssh-keygen's format")],
+) -> None:
+    """Whether a signed acceptance bundle is whole, and who signed it; exit 1 if it is not."""
+    print(f"{bundle}: whole, signed by {signing.check(bundle, allowed_signers=allowed_signers)}")
 
 
 def main() -> None:

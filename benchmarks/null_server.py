@@ -149,6 +149,7 @@ class Exchange:
             if piece is None:
                 return self._finish()
             self._index += 1
+            connection.traffic.chunks += 1
             connection.write(piece)
         self.due += self._itl
         return True
@@ -176,6 +177,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._body, self._url, self._headers = b"", b"", {}  # type: tuple[bytes, bytes, dict[bytes, bytes]]
         self._exchange: Exchange | None = None
+        self.traffic = server.traffic
         self.gone = self.congested = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -212,7 +214,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._parser.get_method() == b"GET":
             models = {"object": "list", "data": [{"id": "null", "object": "model", "owned_by": "nobody"}]}
-            self.write(json_reply(models))
+            seen = {"requests": self.traffic.requests, "chunks": self.traffic.chunks}
+            self.write(json_reply(seen if self._url == b"/traffic" else models))
             self.done()
             return
         try:
