@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Builds the archive that gives a gateway host Prisma's engines without a network.
 
-The sources lie in roles/gateway/files/prisma-engine; their npm dependencies are locked by hash beside them. `build` installs
-those with npm, keeps only what runs on a gateway host, and writes a tar archive whose bytes depend on nothing but its
-contents: same sources, same archive. The name carries a digest of the sources, the lock and this file (which decides what is
-kept), so a finished archive never has to be checked again.
+The sources lie in roles/gateway/files/prisma-engine; their npm dependencies are locked by hash beside them. `build`
+installs those with npm, keeps only what runs on a gateway host, and writes a tar archive whose bytes depend on nothing
+but its contents: same sources, same archive. The name carries a digest of the sources, the lock and this file (which
+decides what is kept), so a finished archive never has to be checked again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 SOURCE_DIRECTORY = Path(__file__).resolve().parent.parent / "roles" / "gateway" / "files" / "prisma-engine"
 ARCHIVE_ROOT = "prisma-engine"
 
-# Everything below node_modules that a gateway host runs. The rest (Prisma Studio, other databases' engines, TypeScript
+# All that a gateway host runs of node_modules. The rest (Prisma Studio, other databases' engines, TypeScript
 # declarations, ES module doubles of the CommonJS files) is three quarters of the bytes.
 KEPT_MODULE_FILES = (
     "*/package.json",
@@ -55,6 +55,10 @@ KEPT_MODULE_FILES = (
 )
 
 
+# Type declarations alone; nothing in them runs.
+DROPPED_PACKAGES = ("@types/*", "undici-types/*")
+
+
 class PrismaEngineError(Exception):
     """A failure that the operator can act on; printed as one line."""
 
@@ -66,9 +70,9 @@ def cache_directory() -> Path:
 
 
 def source_files(directory: Path) -> list[Path]:
-    """The committed files, sorted, relative to the directory; never an install left there by a developer."""
+    """The committed files that hosts get, sorted, relative to the directory; neither pages nor an install."""
     found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
-    return sorted(path for path in found if "node_modules" not in path.parts)
+    return sorted(path for path in found if "node_modules" not in path.parts and path.suffix != ".md")
 
 
 def sources_digest(directory: Path) -> str:
@@ -92,7 +96,7 @@ def run_npm(arguments: list[str], *, directory: Path) -> None:
         raise PrismaEngineError(
             "npm is not installed; it is needed once to build the Prisma engine (apt-get install npm)"
         )
-    completed = subprocess.run(  # noqa: S603
+    completed = subprocess.run(
         [npm, *arguments, "--ignore-scripts", "--no-audit", "--no-fund"],
         cwd=directory,
         capture_output=True,
@@ -109,6 +113,8 @@ def run_npm(arguments: list[str], *, directory: Path) -> None:
 def is_kept(module_file: PurePosixPath) -> bool:
     """Whether a file, given relative to the outermost node_modules, goes into the archive."""
     *_, inner = str(module_file).rpartition("node_modules/")
+    if any(fnmatch.fnmatchcase(inner, pattern) for pattern in DROPPED_PACKAGES):
+        return False
     return any(fnmatch.fnmatchcase(inner, pattern) for pattern in KEPT_MODULE_FILES)
 
 

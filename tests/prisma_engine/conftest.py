@@ -1,12 +1,14 @@
 """What the engine's tests stand on: the built archive, a PostgreSQL of their own, and the real Python client.
 
-Nothing here is a stand-in. The client is prisma-client-py of the gateway's lock file, generated for `schema.prisma`; its
-packages that the project itself does not use go into a folder of the cache, not into the project's environment.
+Nothing here is a stand-in. The client is prisma-client-py of the gateway's lock file, generated for `schema.prisma`.
+Its packages that the project itself does not use go into a folder of the cache, not into the project's environment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import importlib.util
 import inspect
 import os
 import re
@@ -14,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,16 +52,17 @@ def node() -> str:
 
 
 @pytest.fixture(scope="session")
-def engine_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engine_directory() -> Iterator[Path]:
     """The archive as a gateway host unpacks it, at a place that every user can read."""
     try:
         archive = prisma_engine.build()
     except prisma_engine.PrismaEngineError as error:
         pytest.skip(f"the Prisma engine is not in the cache and cannot be built here: {error}")
-    directory = tmp_path_factory.mktemp("engine")
-    with tarfile.open(archive) as members:
+    with tempfile.TemporaryDirectory(prefix="prisma-engine-test-") as name, tarfile.open(archive) as members:
+        directory = Path(name)
+        directory.chmod(0o755)
         members.extractall(directory, filter="data")
-    return directory / prisma_engine.ARCHIVE_ROOT
+        yield directory / prisma_engine.ARCHIVE_ROOT
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +86,8 @@ def environment(engine_directory: Path, postgres: PostgresServer, node: str) -> 
     installed = "/opt/litellm/current/prisma-engine"
     variables = {name: value.replace(installed, str(engine_directory)) for name, value in pairs}
     path = f"{Path(node).parent}:{os.environ['PATH']}"
-    return variables | {"PATH": path, "DATABASE_URL": postgres.url("test", parameters="connection_limit=10&pool_timeout=10")}
+    url = postgres.url("test", parameters="connection_limit=10&pool_timeout=10")
+    return variables | {"PATH": path, "DATABASE_URL": url}
 
 
 def locked_requirements(names: tuple[str, ...]) -> str:
@@ -94,14 +99,14 @@ def locked_requirements(names: tuple[str, ...]) -> str:
 @pytest.fixture(scope="session")
 def client_packages() -> Path:
     """A folder of the cache with the client's packages, from the gateway's lock."""
-    lock_digest = __import__("hashlib").sha256(LOCK.read_bytes()).hexdigest()[:12]
+    lock_digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
     folder = prisma_engine.cache_directory().parent / "tests" / f"prisma-client-{lock_digest}"
     if not (folder / ".complete").exists():
         folder.mkdir(parents=True, exist_ok=True)
         requirements = folder / "requirements.txt"
         requirements.write_text(locked_requirements(CLIENT_PACKAGES))
-        pip = [sys.executable, "-m", "pip"] if shutil.which("pip", path=str(Path(sys.executable).parent)) else ["pip"]
-        install = ["install", "--quiet", "--no-deps", "--require-hashes", "--target", str(folder), "-r", str(requirements)]
+        pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else ["pip"]
+        install = ["install", "--quiet", "--no-deps", "--require-hashes", "--target", folder, "-r", requirements]
         done = subprocess.run([*pip, *install], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             pytest.skip(f"prisma-client-py cannot be installed here: {done.stderr.strip().splitlines()[-1]}")

@@ -13,7 +13,13 @@ from pathlib import Path
 
 USER = "gateway"
 PASSWORD = "p@ss word/%"  # needs escaping in a URL, as generated ones may
-SETTINGS = ("listen_addresses=127.0.0.1", "fsync=off", "max_connections=40", "timezone=Asia/Kolkata", "shared_buffers=16MB")
+SETTINGS = (
+    "listen_addresses=127.0.0.1",
+    "fsync=off",
+    "max_connections=60",
+    "shared_buffers=16MB",
+    "timezone=Asia/Kolkata",  # so that nothing is right by accident
+)
 
 
 def find_binaries() -> Path | None:
@@ -68,8 +74,8 @@ class PostgresServer:
 
     def start(self) -> None:
         settings = " ".join(f"-c {setting}" for setting in (*SETTINGS, f"port={self.port}"))
-        options = f"{settings} -k {self.directory}"
-        self.run("pg_ctl", f"--pgdata={self.data}", f"--log={self.directory}/log", "--wait", f"--options={options}", "start")
+        options = f"--options={settings} -k {self.directory}"
+        self.run("pg_ctl", f"--pgdata={self.data}", f"--log={self.directory}/log", "--wait", options, "start")
         if not self.sql("postgres", "SELECT 1 FROM pg_database WHERE datname = 'test'"):
             self.sql("postgres", "CREATE DATABASE test")
 
@@ -79,8 +85,9 @@ class PostgresServer:
     def sql(self, database: str, statement: str) -> str:
         """Runs a statement with psql, apart from everything under test; returns unaligned text."""
         command = ["psql", "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-c", statement]
-        location = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": USER, "PGPASSWORD": PASSWORD, "PGDATABASE": database}
-        done = subprocess.run(command, env=os.environ | location, capture_output=True, text=True, check=False)
+        place = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGDATABASE": database}
+        environment = os.environ | place | {"PGUSER": USER, "PGPASSWORD": PASSWORD}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

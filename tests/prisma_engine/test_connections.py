@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,12 +28,15 @@ async def another_client(prisma_client: Any, url: str, **options: Any) -> AsyncI
 
 
 def connection_count(postgres: PostgresServer, name: str) -> int:
-    return int(postgres.sql("postgres", f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'"))  # noqa: S608
+    names = postgres.sql("postgres", "SELECT application_name FROM pg_stat_activity")
+    return names.splitlines().count(name)
 
 
-async def test_two_hundred_queries_share_ten_connections(db: Any, prisma_client: Any, postgres: PostgresServer) -> None:
+@pytest.mark.usefixtures("db")
+async def test_two_hundred_queries_share_ten_connections(prisma_client: Any, postgres: PostgresServer) -> None:
     url = postgres.url("test", parameters="connection_limit=10&pool_timeout=30&application_name=crowd")
-    async with another_client(prisma_client, url, http={"timeout": 60, "limits": httpx.Limits(max_connections=None)}) as client:
+    unlimited = {"timeout": 60, "limits": httpx.Limits(max_connections=None)}
+    async with another_client(prisma_client, url, http=unlimited) as client:
         await client.user.create_many(data=[{"email": f"{i}@b", "age": i} for i in range(200)])
 
         found = await asyncio.gather(*(client.user.find_first(where={"age": i}) for i in range(200)))
@@ -43,7 +47,7 @@ async def test_two_hundred_queries_share_ten_connections(db: Any, prisma_client:
         assert connection_count(postgres, "crowd") == 10
 
 
-async def test_a_query_that_finds_no_free_connection_says_so_in_time(prisma_client: Any, postgres: PostgresServer) -> None:
+async def test_a_query_that_finds_no_free_connection_says_so(prisma_client: Any, postgres: PostgresServer) -> None:
     url = postgres.url("test", parameters="connection_limit=2&pool_timeout=1")
     async with another_client(prisma_client, url) as client:
         holders = [asyncio.create_task(client.query_raw("SELECT pg_sleep(3)")) for _ in range(2)]
@@ -70,11 +74,12 @@ async def test_a_query_over_its_time_limit_frees_its_connection(prisma_client: A
         assert (await client.query_raw("SELECT 1 AS one")) == [{"one": 1}]
 
 
-async def test_a_server_without_free_slots_is_told_apart_from_an_outage(prisma_client: Any, postgres: PostgresServer) -> None:
-    postgres.sql("postgres", "CREATE ROLE narrow LOGIN PASSWORD 'narrow' CONNECTION LIMIT 1; GRANT ALL ON DATABASE test TO narrow")
+async def test_a_server_without_free_slots_is_no_outage(prisma_client: Any, postgres: PostgresServer) -> None:
+    postgres.sql("postgres", "CREATE ROLE narrow LOGIN PASSWORD 'narrow' CONNECTION LIMIT 1")
     url = f"postgresql://narrow:narrow@127.0.0.1:{postgres.port}/test?connection_limit=5"
     async with another_client(prisma_client, url) as client:
-        results = await asyncio.gather(*(client.query_raw("SELECT pg_sleep(0.2)") for _ in range(5)), return_exceptions=True)
+        queries = [client.query_raw("SELECT pg_sleep(0.2)") for _ in range(5)]
+        results = await asyncio.gather(*queries, return_exceptions=True)
 
     errors = [result for result in results if isinstance(result, Exception)]
     assert errors
@@ -109,10 +114,12 @@ async def test_a_lost_connection_costs_one_query_and_no_more(prisma_client: Any,
             assert (await transaction.query_raw("SELECT 1 AS one")) == [{"one": 1}]
 
 
+@pytest.mark.usefixtures("db")
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_a_restarted_database_is_found_again_under_load(
-    db: Any, prisma_client: Any, postgres: PostgresServer, mode: str
+    prisma_client: Any, postgres: PostgresServer, mode: str
 ) -> None:
+    url = postgres.url("test", parameters="connection_limit=5&pool_timeout=5&application_name=patient")
     patience = timedelta(seconds=20)
     outcomes: list[str] = []
     written = 0
@@ -137,7 +144,7 @@ async def test_a_restarted_database_is_found_again_under_load(
                 outcomes.append(f"{type(error).__name__} {getattr(error, 'code', '')}")
                 await asyncio.sleep(0.05)
 
-    async with another_client(prisma_client, postgres.url("test", parameters="connection_limit=5&pool_timeout=5")) as client:
+    async with another_client(prisma_client, url) as client:
         workers = [asyncio.create_task(worker(client, i)) for i in range(12)]
         await asyncio.sleep(1)
         await asyncio.to_thread(postgres.stop, mode)
@@ -155,36 +162,42 @@ async def test_a_restarted_database_is_found_again_under_load(
         await asyncio.gather(*workers)
 
         assert set(outcomes[-20:]) == {"ok"}
-        assert {outcome for outcome in outcomes if outcome.startswith("DataError")} <= {"DataError P1001", "DataError P1017"}
+        failures = {outcome for outcome in outcomes if outcome.startswith("DataError")}
+        assert failures <= {"DataError P1001", "DataError P1017"}
         # a reply that was lost with its connection may hide a write that happened, never the other way round
         assert written <= await client.user.count() <= written + 12
-        assert connection_count(postgres, "prisma-engine") <= 5 + 10
+        assert connection_count(postgres, "patient") <= 5
 
 
 async def test_an_encrypted_connection_is_checked_against_the_given_authority(
     prisma_client: Any, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     certificate, key = postgres.data / "server.crt", postgres.data / "server.key"
-    postgres.run("../../../../bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out",
-                 str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
+    postgres.run(
+        "/usr/bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate),
+    )  # fmt: skip
     postgres.sql("postgres", "ALTER SYSTEM SET ssl = on")
     postgres.sql("postgres", "SELECT pg_reload_conf()")
     authority = tmp_path_factory.mktemp("tls") / "authority.pem"
     authority.write_bytes(certificate.read_bytes())
     used = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
-    for parameters in ("sslmode=require", f"sslmode=require&sslcert={authority}", f"sslmode=verify-full&sslrootcert={authority}"):
+    checked = (f"sslmode=require&sslcert={authority}", f"sslmode=verify-full&sslrootcert={authority}")
+    for parameters in ("sslmode=require", *checked):
         async with another_client(prisma_client, postgres.url("test", parameters=parameters)) as client:
             assert await client.query_raw(used) == [{"ssl": True}]
+    suspicious = prisma_client.Prisma(
+        datasource={"url": postgres.url("test", parameters="sslmode=require&sslaccept=strict")}
+    )
     with pytest.raises(prisma_client.engine.errors.EngineConnectionError):
-        async with another_client(prisma_client, postgres.url("test", parameters="sslmode=require&sslaccept=strict")):
-            pass
+        await suspicious.connect(timeout=timedelta(seconds=2))
     async with another_client(prisma_client, postgres.url("test")) as client:
         assert await client.query_raw(used) == [{"ssl": False}]
 
 
 async def test_a_schema_other_than_public_is_used_throughout(
-    prisma_client: Any, postgres: PostgresServer, engine_directory: Any, environment: dict[str, str], tmp_path_factory: Any
+    prisma_client: Any, postgres: PostgresServer, engine_directory: Path, environment: dict[str, str]
 ) -> None:
     url = postgres.url("test", parameters="schema=Other%20place")
     postgres.sql("test", 'CREATE SCHEMA "Other place"')
@@ -203,7 +216,7 @@ async def test_a_schema_other_than_public_is_used_throughout(
     assert postgres.sql("test", "SELECT count(*) FROM public.users WHERE email = 'elsewhere@b'") == "0"
 
 
-async def test_waiting_transactions_do_not_take_connections_with_them(prisma_client: Any, postgres: PostgresServer) -> None:
+async def test_transactions_that_gave_up_waiting_take_nothing(prisma_client: Any, postgres: PostgresServer) -> None:
     url = postgres.url("test", parameters="connection_limit=2&pool_timeout=5")
     async with another_client(prisma_client, url) as client:
         holders = [client.tx(timeout=timedelta(seconds=10)) for _ in range(2)]

@@ -25,7 +25,7 @@ async def test_what_is_not_there_is_none(db: Any) -> None:
     assert await db.user.delete(where={"email": "nobody@example.org"}) is None
 
 
-async def test_integers_beyond_53_bits_keep_every_digit(db: Any, prisma_client: Any) -> None:
+async def test_integers_beyond_53_bits_keep_every_digit(db: Any) -> None:
     largest, smallest = 9223372036854775807, -9223372036854775808
 
     await db.sample.create(data={"id": 1, "big": largest, "bigs": [largest, smallest, 9007199254740993]})
@@ -98,13 +98,15 @@ async def test_bytes_of_every_value_survive(db: Any, prisma_client: Any) -> None
     ],
 )
 async def test_a_json_document_comes_back_as_it_was(db: Any, prisma_client: Any, document: Any) -> None:
-    await db.sample.create(data={"id": 1, "document": prisma_client.Json(document), "documents": [prisma_client.Json(document)]})
+    json = prisma_client.Json(document)
+
+    await db.sample.create(data={"id": 1, "document": json, "documents": [json]})
 
     found = await db.sample.find_unique(where={"id": 1})
     assert found.document == document
     assert found.documents == [document]
-    assert await db.sample.count(where={"document": {"equals": prisma_client.Json(document)}}) == 1
-    assert await db.sample.count(where={"document": {"not": prisma_client.Json(document)}}) == 0
+    assert await db.sample.count(where={"document": {"equals": json}}) == 1
+    assert await db.sample.count(where={"document": {"not": json}}) == 0
 
 
 async def test_json_null_and_no_json_at_all_are_two_things(db: Any, prisma_client: Any, postgres: Any) -> None:
@@ -125,14 +127,14 @@ async def test_fields_named_like_operators_are_fields(db: Any, prisma_client: An
     user = await db.user.update(where={"email": "a@b"}, data={"profile": changed}, include={"profile": True})
     assert (user.profile.data, user.profile.set, user.profile.create) == ({"x": None}, "s", "d")
 
-    found = await db.profile.find_many(where={"data": {"equals": prisma_client.Json({"x": None})}, "set": {"in": ["s"]}})
-    assert len(found) == 1
+    filters = {"data": {"equals": prisma_client.Json({"x": None})}, "set": {"in": ["s"]}}
+    assert await db.profile.count(where=filters) == 1
 
 
 async def test_lists_enums_and_nulls(db: Any, postgres: Any) -> None:
     awkward = ["", "NULL", "null", 'a"b', "c,d", "{e}", "back\\slash", "ünï", "😀"]
 
-    await db.sample.create(data={"id": 1, "texts": awkward, "numbers": [1, -2], "role": "WRITER", "uuid": None, "text": None})
+    await db.sample.create(data={"id": 1, "texts": awkward, "numbers": [1, -2], "role": "WRITER", "uuid": None})
     await db.user.create(data={"email": "a@b", "roles": ["WRITER", "READER"]})
 
     sample = await db.sample.find_first(where={"texts": {"has": "NULL"}, "role": "WRITER", "uuid": None})
@@ -163,7 +165,8 @@ async def test_a_large_payload_passes_both_ways(db: Any, prisma_client: Any) -> 
 
 
 async def test_many_rows_in_one_statement(db: Any) -> None:
-    days = [{"user_id": f"u{i}", "day": "2026-01-01", "model": "m", "spend": i / 10, "tokens": i} for i in range(12_000)]
+    day = {"day": "2026-01-01", "model": "m"}
+    days = [day | {"user_id": f"u{i}", "spend": i / 10, "tokens": i} for i in range(12_000)]
 
     assert await db.dailyspend.create_many(data=days) == 12_000
     assert await db.dailyspend.create_many(data=days[:5], skip_duplicates=True) == 0
@@ -184,7 +187,10 @@ async def test_upsert_creates_first_and_updates_then(db: Any) -> None:
     for _ in range(3):
         row = await db.dailyspend.upsert(
             where={"user_id_day_model": key},
-            data={"create": {**key, "spend": 0.5, "tokens": 10}, "update": {"spend": {"increment": 0.5}, "tokens": {"increment": 10}}},
+            data={
+                "create": {**key, "spend": 0.5, "tokens": 10},
+                "update": {"spend": {"increment": 0.5}, "tokens": {"increment": 10}},
+            },
         )
     assert (row.spend, row.tokens) == (1.5, 30)
     assert (await db.dailyspend.find_unique(where={"by_day": key})).tokens == 30
@@ -238,10 +244,17 @@ async def test_filters_combine(db: Any) -> None:
 async def test_counts_sums_and_groups(db: Any) -> None:
     spends = [("a", 1.5, 3), ("a", 2.0, 9007199254740993), ("b", 0.25, 1)]
     for i, (user, spend, tokens) in enumerate(spends):
-        await db.dailyspend.create(data={"user_id": user, "day": f"d{i}", "model": "m", "spend": spend, "tokens": tokens})
+        await db.dailyspend.create(
+            data={"user_id": user, "day": f"d{i}", "model": "m", "spend": spend, "tokens": tokens}
+        )
 
     groups = await db.dailyspend.group_by(
-        by=["user_id"], sum={"spend": True, "tokens": True}, avg={"spend": True}, max={"day": True}, count=True, order={"user_id": "asc"}
+        by=["user_id"],
+        sum={"spend": True, "tokens": True},
+        avg={"spend": True},
+        max={"day": True},
+        count=True,
+        order={"user_id": "asc"},
     )
 
     assert groups[0]["user_id"] == "a"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import os
 import pwd
@@ -10,11 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,16 +23,32 @@ COMMIT = "393aa359c9ad4a4bb28630fb5613f9c281cde053"
 HERE = Path(__file__).parent
 
 
-def post(port: int, path: str, body: str, host: str = "127.0.0.1") -> Any:
-    request = urllib.request.Request(f"http://{host}:{port}{path}", data=body.encode(), method="POST")  # noqa: S310
-    with urllib.request.urlopen(request, timeout=20) as reply:  # noqa: S310
-        return json.load(reply)
+# A client in a process of its own: port, host and body are its arguments, status and answer its two lines of output.
+CLIENT = """
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[2], int(sys.argv[1]), timeout=40)
+connection.request("POST" if sys.argv[3] else "GET", "/" if sys.argv[3] else "/status", sys.argv[3])
+reply = connection.getresponse()
+print(reply.status, reply.read().decode(), sep="\\n")
+"""
+
+
+def ask(port: int, path: str, body: str | None = None, **headers: str) -> tuple[int, str]:
+    """Status and text of a reply."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET" if body is None else "POST", path, body, headers)
+    reply = connection.getresponse()
+    return reply.status, reply.read().decode()
+
+
+def error_code(answer: tuple[int, str]) -> str:
+    code: str = json.loads(answer[1])["errors"][0]["user_facing_error"]["error_code"]
+    return code
 
 
 def is_up(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as reply:  # noqa: S310
-            return bool(json.load(reply) == {"status": "ok"})
+        return ask(port, "/status") == (200, '{"status":"ok"}')
     except OSError:
         return False
 
@@ -51,10 +66,14 @@ def process_environment(environment: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def engine(prisma_client: Any, engine_directory: Path, process_environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def engine(
+    request: pytest.FixtureRequest, engine_directory: Path, process_environment: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """An engine started by hand, and its port."""
+    request.getfixturevalue("prisma_client")  # for the schema that it leaves in the database
     port = free_port()
-    command = [str(engine_directory / "bin" / "query-engine"), "-p", str(port), "--enable-metrics", "--enable-raw-queries"]
+    client_options = ["--enable-metrics", "--enable-raw-queries"]
+    command = [str(engine_directory / "bin" / "query-engine"), "-p", str(port), *client_options]
     process = subprocess.Popen(command, env=process_environment, stderr=subprocess.PIPE, text=True)
     try:
         wait_until(lambda: is_up(port))
@@ -64,7 +83,9 @@ def engine(prisma_client: Any, engine_directory: Path, process_environment: dict
         process.communicate()
 
 
-def run_engine(engine_directory: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_engine(
+    engine_directory: Path, environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
     command = [str(engine_directory / "bin" / "query-engine"), *(arguments or ("-p", str(free_port())))]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
@@ -90,7 +111,11 @@ def test_it_goes_by_the_name_that_litellm_looks_for(engine: tuple[subprocess.Pop
 def test_it_listens_on_the_loopback_interface_only(engine: tuple[subprocess.Popen[str], int]) -> None:
     process, port = engine
 
-    sockets = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines()[1:]]
+    sockets = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines()[1:]
+    ]
     listening = {fields[1] for fields in sockets if fields[3] == "0A" and fields[1].endswith(f":{port:04X}")}
 
     assert listening <= {f"0100007F:{port:04X}", f"{'0' * 24}01000000:{port:04X}"}
@@ -98,22 +123,17 @@ def test_it_listens_on_the_loopback_interface_only(engine: tuple[subprocess.Pope
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_other_users_of_the_host_are_turned_away(
-    prisma_client: Any, engine_directory: Path, process_environment: dict[str, str]
-) -> None:
+@pytest.mark.usefixtures("prisma_client")
+def test_other_users_of_the_host_are_turned_away(engine_directory: Path, process_environment: dict[str, str]) -> None:
     owner, stranger = pwd.getpwnam("daemon"), pwd.getpwnam("nobody")
     port = free_port()
-    schema = Path(engine_directory.parent) / "readable.prisma"
-    shutil.copyfile(HERE / "schema.prisma", schema)
-    for directory in (*engine_directory.parents, engine_directory):
-        if directory.is_relative_to(Path("/tmp")) and directory != Path("/tmp"):  # noqa: S108
-            directory.chmod(0o755)
+    schema = {"PRISMA_DML": base64.b64encode((HERE / "schema.prisma").read_bytes()).decode(), "PRISMA_DML_PATH": ""}
     command = [str(engine_directory / "bin" / "query-engine"), "-p", str(port)]
-    process = subprocess.Popen(command, env=process_environment | {"PRISMA_DML_PATH": str(schema)}, user=owner.pw_uid)
+    process = subprocess.Popen(command, env=process_environment | schema, user=owner.pw_uid)
 
     def status_for(user: int, host: str) -> int:
-        ask = f"import http.client as h; c = h.HTTPConnection({host!r}, {port}); c.request('GET', '/status'); print(c.getresponse().status)"
-        return int(subprocess.run(["/usr/bin/python3", "-c", ask], user=user, capture_output=True, check=True).stdout)
+        command = ["/usr/bin/python3", "-c", CLIENT, str(port), host, ""]
+        return int(subprocess.run(command, user=user, capture_output=True, check=True).stdout.split()[0])
 
     try:
         wait_until(lambda: is_up(port))  # as root, who may do anything anyway
@@ -126,7 +146,10 @@ def test_other_users_of_the_host_are_turned_away(
 
 
 def test_no_secret_shows_in_its_command_line_or_its_errors(
-    engine: tuple[subprocess.Popen[str], int], engine_directory: Path, process_environment: dict[str, str], postgres: PostgresServer
+    engine: tuple[subprocess.Popen[str], int],
+    engine_directory: Path,
+    process_environment: dict[str, str],
+    postgres: PostgresServer,
 ) -> None:
     process, _port = engine
     wrong = postgres.url("test").replace("gateway:p%40ss", "gateway:wr0ng")
@@ -144,11 +167,20 @@ def test_no_secret_shows_in_its_command_line_or_its_errors(
     ("url", "line"),
     [
         ("postgresql://u:p@127.0.0.1:1/test?connect_timeout=1", "P1001: Can't reach database server at `127.0.0.1:1`"),
-        ("postgresql://u:p@nowhere.invalid/test?connect_timeout=1", "P1001: Can't reach database server at `nowhere.invalid:5432`"),
+        (
+            "postgresql://u:p@nowhere.invalid/test?connect_timeout=1",
+            "P1001: Can't reach database server at `nowhere.invalid:5432`",
+        ),
         ("mysql://u:p@localhost/test", "DATABASE_URL must start with postgresql://, not mysql://"),
         ("not a url with s3cret", "DATABASE_URL is not a URL"),
-        ("postgresql://u:p@localhost/test?connection_limit=0", 'connection_limit in DATABASE_URL must be at least 1, not "0"'),
-        ("postgresql://u:p@localhost/test?pool_timeout=soon", 'pool_timeout in DATABASE_URL must be a number of seconds, not "soon"'),
+        (
+            "postgresql://u:p@localhost/test?connection_limit=0",
+            'connection_limit in DATABASE_URL must be at least 1, not "0"',
+        ),
+        (
+            "postgresql://u:p@localhost/test?pool_timeout=soon",
+            'pool_timeout in DATABASE_URL must be a number of seconds, not "soon"',
+        ),
         ("", "DATABASE_URL is not set"),
     ],
 )
@@ -162,20 +194,25 @@ def test_a_start_that_cannot_succeed_ends_with_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_missing_database_is_named(engine_directory: Path, process_environment: dict[str, str], postgres: PostgresServer) -> None:
+def test_a_missing_database_is_named(
+    engine_directory: Path, process_environment: dict[str, str], postgres: PostgresServer
+) -> None:
     done = run_engine(engine_directory, process_environment | {"DATABASE_URL": postgres.url("nosuch")})
 
-    assert done.stderr == (
-        f"prisma-engine: P1003: Database `nosuch` does not exist on the database server at `127.0.0.1:{postgres.port}`.\n"
+    server = f"`127.0.0.1:{postgres.port}`"
+    assert (
+        done.stderr == f"prisma-engine: P1003: Database `nosuch` does not exist on the database server at {server}.\n"
     )
 
 
 def test_it_waits_for_a_database_that_is_just_starting(
-    engine_directory: Path, process_environment: dict[str, str], postgres: PostgresServer, prisma_client: Any
+    engine_directory: Path, process_environment: dict[str, str], postgres: PostgresServer
 ) -> None:
     postgres.stop("fast")
     port = free_port()
-    process = subprocess.Popen([str(engine_directory / "bin" / "query-engine"), "-p", str(port)], env=process_environment)
+    process = subprocess.Popen(
+        [str(engine_directory / "bin" / "query-engine"), "-p", str(port)], env=process_environment
+    )
     try:
         time.sleep(1.5)
         assert process.poll() is None
@@ -202,23 +239,26 @@ def test_another_release_of_the_client_is_refused(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_work_in_hand_finish(engine: tuple[subprocess.Popen[str], int], number: signal.Signals) -> None:
+def test_a_signal_lets_the_work_in_hand_finish(
+    engine: tuple[subprocess.Popen[str], int], number: signal.Signals
+) -> None:
     process, port = engine
-    ask = [sys.executable, "-c", f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/', data={raw('SELECT pg_sleep(1), 7 AS seven').encode()!r}).read().decode())"]  # fmt: skip
-    client = subprocess.Popen(ask, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", CLIENT, str(port), "127.0.0.1", raw("SELECT pg_sleep(1), 7 AS seven")]
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     time.sleep(0.6)
 
     process.send_signal(number)
 
-    answer, _ = client.communicate(timeout=10)
-    assert json.loads(answer)["data"]["result"][0]["seven"] == {"prisma__type": "int", "prisma__value": 7}
+    output, _ = client.communicate(timeout=10)
+    answer = json.loads(output.splitlines()[1])
+    assert answer["data"]["result"][0]["seven"] == {"prisma__type": "int", "prisma__value": 7}
     assert process.wait(timeout=10) == 0
 
 
 def test_a_signal_does_not_wait_for_work_that_takes_long(engine: tuple[subprocess.Popen[str], int]) -> None:
     process, port = engine
-    ask = [sys.executable, "-c", f"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/', data={raw('SELECT pg_sleep(30)').encode()!r})"]
-    client = subprocess.Popen(ask, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", CLIENT, str(port), "127.0.0.1", raw("SELECT pg_sleep(30)")]
+    client = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     time.sleep(0.6)
     began = time.monotonic()
 
@@ -229,11 +269,11 @@ def test_a_signal_does_not_wait_for_work_that_takes_long(engine: tuple[subproces
     client.wait(timeout=10)
 
 
-def test_it_ends_when_its_parent_is_killed(
-    prisma_client: Any, engine_directory: Path, process_environment: dict[str, str]
-) -> None:
+@pytest.mark.usefixtures("prisma_client")
+def test_it_ends_when_its_parent_is_killed(engine_directory: Path, process_environment: dict[str, str]) -> None:
     port = free_port()
-    script = f"import subprocess, time; subprocess.Popen([{str(engine_directory / 'bin' / 'query-engine')!r}, '-p', '{port}']); time.sleep(60)"
+    binary = engine_directory / "bin" / "query-engine"
+    script = f"import subprocess, time; subprocess.Popen([{str(binary)!r}, '-p', '{port}']); time.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", script], env=process_environment)
     wait_until(lambda: is_up(port))
 
@@ -245,28 +285,26 @@ def test_it_ends_when_its_parent_is_killed(
 
 def test_nonsense_is_answered_and_survived(engine: tuple[subprocess.Popen[str], int]) -> None:
     process, port = engine
-    assert post(port, "/", "garbage")["errors"][0]["user_facing_error"]["error_code"] == "P2009"
-    assert post(port, "/", "{}")["errors"][0]["user_facing_error"]["error_code"] == "P2009"
-    for path, status in (("/transaction/x/commit", 404), ("/transaction/start", 500), ("/nowhere", 404)):
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            post(port, path, "garbage")
-        assert caught.value.code == status
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/", data=raw("SELECT 1").encode(), headers={"X-Transaction-Id": "x"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=5) as reply:  # noqa: S310
-        assert json.load(reply)["errors"][0]["user_facing_error"]["error_code"] == "P2028"
+
+    assert error_code(ask(port, "/", "garbage")) == "P2009"
+    assert error_code(ask(port, "/", "{}")) == "P2009"
+    assert error_code(ask(port, "/", raw("SELECT 1"), **{"X-Transaction-Id": "x"})) == "P2028"
+    assert ask(port, "/transaction/x/commit", "")[0] == 404
+    assert ask(port, "/transaction/start", "garbage")[0] == 500
+    assert ask(port, "/nowhere", "")[0] == 404
+
     assert process.poll() is None
     assert is_up(port)
 
 
 def test_the_pool_shows_in_the_metrics(engine: tuple[subprocess.Popen[str], int]) -> None:
     _process, port = engine
-    post(port, "/", raw("SELECT 1"))
+    ask(port, "/", raw("SELECT 1"))
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics?format=json", timeout=5) as reply:  # noqa: S310
-        gauges = {gauge["key"]: gauge["value"] for gauge in json.load(reply)["gauges"]}
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics?format=prometheus", timeout=5) as reply:  # noqa: S310
-        text = reply.read().decode()
+    _, document = ask(port, "/metrics?format=json")
+    _, text = ask(port, "/metrics?format=prometheus")
 
+    gauges = {gauge["key"]: gauge["value"] for gauge in json.loads(document)["gauges"]}
     assert gauges["prisma_pool_connections_open"] == 1
     assert gauges["prisma_pool_connections_busy"] == 0
     assert "\nprisma_pool_connections_idle 1\n" in text

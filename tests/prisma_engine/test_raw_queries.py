@@ -52,7 +52,7 @@ import pytest
     ],
 )
 async def test_a_parameter_comes_back_as_the_type_it_was_cast_to(db: Any, cast: str, value: Any, expected: Any) -> None:
-    [row] = await db.query_raw(f"SELECT $1::{cast} AS value", value)  # noqa: S608
+    [row] = await db.query_raw(f"SELECT $1::{cast} AS value", value)
 
     assert row["value"] == expected
     assert type(row["value"]) is type(expected)
@@ -62,9 +62,10 @@ async def test_one_row_of_every_stored_type(db: Any, prisma_client: Any) -> None
     moment = datetime(2026, 3, 1, 4, 5, 6, 789000, tzinfo=UTC)
     await db.sample.create(
         data={
-            "id": 1, "text": "t", "number": 2, "big": 2**62, "real": 0.5, "exact": Decimal("1.5"), "flag": True, "moment": moment,
-            "zoned": moment, "bytes": prisma_client.Base64.encode(b"\0\xff"), "document": prisma_client.Json({"a": None}),
-            "role": "WRITER", "texts": ["x"], "moments": [moment], "documents": [prisma_client.Json([1])],
+            "id": 1, "text": "t", "number": 2, "big": 2**62, "real": 0.5, "exact": Decimal("1.5"), "flag": True,
+            "moment": moment, "zoned": moment, "bytes": prisma_client.Base64.encode(b"\0\xff"), "role": "WRITER",
+            "document": prisma_client.Json({"a": None}), "documents": [prisma_client.Json([1])],
+            "texts": ["x"], "moments": [moment],
         }
     )  # fmt: skip
 
@@ -72,9 +73,9 @@ async def test_one_row_of_every_stored_type(db: Any, prisma_client: Any) -> None
 
     assert row == {
         "id": 1, "text": "t", "number": 2, "big": 2**62, "real": 0.5, "exact": 1.5, "flag": True,
-        "moment": "2026-03-01T04:05:06.789+00:00", "zoned": "2026-03-01T04:05:06.789+00:00", "day": None, "bytes": "AP8=",
-        "document": {"a": None}, "role": "WRITER", "uuid": None, "texts": ["x"], "numbers": None, "bigs": None,
-        "moments": ["2026-03-01T04:05:06.789+00:00"], "documents": [[1]],
+        "moment": "2026-03-01T04:05:06.789+00:00", "zoned": "2026-03-01T04:05:06.789+00:00", "day": None,
+        "bytes": "AP8=", "role": "WRITER", "uuid": None, "document": {"a": None}, "documents": [[1]],
+        "texts": ["x"], "numbers": None, "bigs": None, "moments": ["2026-03-01T04:05:06.789+00:00"],
     }  # fmt: skip
     [user] = await db.query_raw("SELECT ARRAY['READER']::\"Role\"[] AS roles")
     assert user == {"roles": ["READER"]}

@@ -86,7 +86,9 @@ async def test_a_transaction_waits_for_a_connection_no_longer_than_asked(db: Any
 
 
 async def test_a_failed_commit_reports_the_reason_and_loses_no_connection(db: Any, prisma_client: Any) -> None:
-    await db.execute_raw("CREATE TABLE IF NOT EXISTS late (id int, CONSTRAINT once UNIQUE (id) DEFERRABLE INITIALLY DEFERRED)")
+    await db.execute_raw(
+        "CREATE TABLE IF NOT EXISTS late (id int, CONSTRAINT once UNIQUE (id) DEFERRABLE INITIALLY DEFERRED)"
+    )
 
     for _ in range(12):
         with pytest.raises(prisma_client.errors.PrismaError):
@@ -131,7 +133,7 @@ async def test_a_batch_reports_the_sqlstate_of_the_statement_that_failed(db: Any
         async with db.batch_() as batch:
             batch.user.create({"email": "a@b"})
             batch.execute_raw("SELECT 1 / 0")
-    with pytest.raises(prisma_client.errors.DataError, match='PostgresError { code: "22021"'):
+    with pytest.raises(prisma_client.errors.DataError, match=r'PostgresError \{ code: "22021"'):
         async with db.batch_() as batch:
             batch.user.create({"email": "a@b", "name": "nul \0 inside"})
 
@@ -144,7 +146,9 @@ async def test_transactions_side_by_side_do_not_see_each_other(db: Any) -> None:
         async with db.tx(max_wait=timedelta(seconds=20), timeout=timedelta(seconds=20)) as transaction:
             await transaction.user.create(data={"email": f"{i}@b", "age": i})
             assert await transaction.user.count(where={"age": i}) == 1
-            [own] = await transaction.query_raw("SELECT count(*) AS n FROM users WHERE xmin::text::int8 = txid_current()")
+            [own] = await transaction.query_raw(
+                "SELECT count(*) AS n FROM users WHERE xmin::text::int8 = txid_current()"
+            )
             assert own == {"n": 1}
 
     await asyncio.gather(*(transfer(i) for i in range(50)))
@@ -157,7 +161,7 @@ async def test_a_lock_timeout_carries_its_sqlstate(db: Any, prisma_client: Any) 
 
     async with db.tx() as holder:
         await holder.user.update(where={"email": "a@b"}, data={"age": 1})
-        with pytest.raises(prisma_client.errors.PrismaError, match="55P03|lock timeout"):
+        with pytest.raises(prisma_client.errors.PrismaError, match=r"55P03|lock timeout"):
             async with db.tx() as waiter:
                 await waiter.execute_raw("SET LOCAL lock_timeout = '100ms'")
                 await waiter.user.update(where={"email": "a@b"}, data={"age": 2})

@@ -1,12 +1,13 @@
 #!/usr/bin/env node
 /**
- * Brings a database to a Prisma schema, with Prisma's own schema engine (WebAssembly, through a pure JavaScript driver).
+ * Brings a database to a Prisma schema, with Prisma's own schema engine (WebAssembly, through a pure JavaScript
+ * driver).
  *
  *   DATABASE_URL=postgresql://... node push.mjs SCHEMA            applies what is missing, prints how many steps that took
  *   DATABASE_URL=postgresql://... node push.mjs SCHEMA --check    changes nothing, prints the SQL that would be run
  *
- * Exit status: 0 done, or nothing to do · 1 failed, one line says why · 2 wrong usage · 3 (--check) the schema differs.
- * Steps that would lose data are refused; they need a person, a backup and --accept-data-loss.
+ * Exit status: 0 done, or nothing to do · 1 failed, one line says why · 2 wrong usage · 3 (--check) the schema
+ * differs. Steps that would lose data are refused; they need a person, a backup and --accept-data-loss.
  */
 
 import fs from 'node:fs';
@@ -29,7 +30,10 @@ const EXIT = { done: 0, failed: 1, usage: 2, differs: 3 };
 /** Any number will do, as long as every push uses the same one. */
 const ADVISORY_LOCK = 5_170_001;
 
-/** PostgreSQL's internal "char", which the catalogue uses and the driver adapter does not know, and text, which it reads as. */
+/**
+ * PostgreSQL's internal "char", which the catalogue uses and the driver adapter does not know, and text, which it
+ * reads as.
+ */
 const OID_CHAR = 18;
 const OID_TEXT = 25;
 
@@ -52,7 +56,9 @@ class CatalogueClient extends pg.Client {
 
 function loadSchemaEngine() {
   const file = new URL('./node_modules/@prisma/schema-engine-wasm/schema_engine_bg.wasm', import.meta.url);
-  const instance = new WebAssembly.Instance(new WebAssembly.Module(fs.readFileSync(file)), { './schema_engine_bg.js': glue });
+  const instance = new WebAssembly.Instance(new WebAssembly.Module(fs.readFileSync(file)), {
+    './schema_engine_bg.js': glue,
+  });
   glue.__wbg_set_wasm(instance.exports);
   instance.exports.__wbindgen_start?.();
   return glue.SchemaEngine;
@@ -102,7 +108,10 @@ async function lockDatabase(settings) {
 }
 
 function readArguments() {
-  const options = { check: { type: 'boolean', default: false }, 'accept-data-loss': { type: 'boolean', default: false } };
+  const options = {
+    check: { type: 'boolean', default: false },
+    'accept-data-loss': { type: 'boolean', default: false },
+  };
   let parsed;
   try {
     parsed = parseArgs({ allowPositionals: true, options });

@@ -3,9 +3,9 @@
 /**
  * The database driver of the WebAssembly engine: it plans the SQL, this runs it.
  *
- * Prisma publishes such an adapter (@prisma/adapter-pg). This one exists because that release drops what it cannot name
- * (system catalogue types, arrays of timestamps or enums), reads timestamps in the session's zone, and loses a connection
- * whenever a COMMIT or ROLLBACK fails. The interface (names, result objects) is the engine's.
+ * Prisma publishes such an adapter (@prisma/adapter-pg). This one exists because that release drops what it cannot
+ * name (system catalogue types, arrays of timestamps or enums), reads timestamps in the session's zone, and loses a
+ * connection whenever a COMMIT or ROLLBACK fails. The interface (names, result objects) is the engine's.
  */
 
 const { toResultSet, FIRST_USER_DEFINED_OID } = require('./column-types');
@@ -26,7 +26,8 @@ const success = (value) => ({
 const failure = (error) => ({ ok: false, error, map: () => failure(error), flatMap: () => failure(error) });
 
 /**
- * Errors on their way through the engine, which carries only a number for those that are not PostgreSQL's own answers.
+ * Errors on their way through the engine, which carries only a number for those that are not PostgreSQL's own
+ * answers.
  */
 class ErrorRegistry {
   #errors = new Map();
@@ -71,7 +72,8 @@ class Queryable {
       return success(await this.withClient(work));
     } catch (error) {
       const isPostgresAnswer = typeof error.code === 'string' && typeof error.severity === 'string';
-      if (!isPostgresAnswer || isConnectionLoss(error)) return failure({ kind: 'GenericJs', id: this.context.registry.add(error) });
+      if (!isPostgresAnswer || isConnectionLoss(error))
+        return failure({ kind: 'GenericJs', id: this.context.registry.add(error) });
       const { code, severity, message, detail, column, hint } = error;
       return failure({ kind: 'Postgres', code, severity, message, detail, column, hint });
     }
@@ -79,7 +81,13 @@ class Queryable {
 
   /** The extended protocol always: one statement at a time, however few its parameters. */
   async #run(client, { sql, args }) {
-    const running = client.query({ text: sql, values: args, rowMode: 'array', types: AS_TEXT, queryMode: 'extended' });
+    const running = client.query({
+      text: sql,
+      values: args,
+      rowMode: 'array',
+      types: AS_TEXT,
+      queryMode: 'extended',
+    });
     const { queryLimitMs } = this.context;
     if (queryLimitMs === 0) return running;
     let timer;
@@ -99,9 +107,14 @@ class Queryable {
   /** Arrays of enums have numbers of their own in each database; asked for once per type. */
   async #learnArrayTypes(client, fields) {
     const { userArrays, knownTypes } = this.context;
-    const unknown = fields.map((field) => field.dataTypeID).filter((oid) => oid >= FIRST_USER_DEFINED_OID && !knownTypes.has(oid));
+    const unknown = fields
+      .map((field) => field.dataTypeID)
+      .filter((oid) => oid >= FIRST_USER_DEFINED_OID && !knownTypes.has(oid));
     if (unknown.length === 0) return;
-    const arrays = await client.query("SELECT oid::int8 FROM pg_type WHERE typcategory = 'A' AND oid = ANY($1::oid[])", [unknown]);
+    const arrays = await client.query(
+      "SELECT oid::int8 FROM pg_type WHERE typcategory = 'A' AND oid = ANY($1::oid[])",
+      [unknown],
+    );
     for (const oid of unknown) knownTypes.add(oid);
     for (const { oid } of arrays.rows) userArrays.add(Number(oid));
   }
@@ -146,8 +159,9 @@ class PoolAdapter extends Queryable {
   }
 
   /**
-   * Starts a transaction with a connection waited for here: the engine's own wait knows no limit but the pool's, while a client
-   * may ask for a shorter one. The engine cannot be told which connection belongs to which transaction; any will do.
+   * Starts a transaction with a connection waited for here: the engine's own wait knows no limit but the pool's,
+   * while a client may ask for a shorter one. The engine cannot be told which connection belongs to which
+   * transaction; any will do.
    *
    * @param {number} waitMs how long to wait for the connection
    * @param {() => Promise<T>} start makes the engine start its transaction

@@ -3,20 +3,37 @@
 /**
  * From PostgreSQL's text results to the values that the engine reads.
  *
- * Every value arrives as text (or null). A column's type decides two things: the type that the engine is told, and how the
- * text must be written for it. Types the engine has no name for go through as text, which is also what a raw query wants.
+ * Every value arrives as text (or null). A column's type decides two things: the type that the engine is told, and
+ * how the text must be written for it. Types the engine has no name for go through as text, which is also what a raw
+ * query wants.
  */
 
 const { parse: parseArray } = require('postgres-array');
 
-/** The engine's numbers for column types (ColumnType in prisma-engines); an array of a type is the same number plus 64. */
+/**
+ * The engine's numbers for column types (ColumnType in prisma-engines); an array of a type is the same number plus
+ * 64.
+ */
 const ENGINE_TYPE = {
-  int32: 0, int64: 1, float: 2, double: 3, numeric: 4, boolean: 5, text: 7, date: 8, time: 9, dateTime: 10, json: 11,
-  bytes: 13, uuid: 15,
+  int32: 0,
+  int64: 1,
+  float: 2,
+  double: 3,
+  numeric: 4,
+  boolean: 5,
+  text: 7,
+  date: 8,
+  time: 9,
+  dateTime: 10,
+  json: 11,
+  bytes: 13,
+  uuid: 15,
 };
 const ARRAY_OFFSET = 64;
 
-/** PostgreSQL's numbers (pg_type.oid, fixed since forever) for types that are more than text: [scalar, array, kind]. */
+/**
+ * PostgreSQL's numbers (pg_type.oid, fixed since forever) for types that are more than text: [scalar, array, kind].
+ */
 const BUILT_IN_TYPES = [
   [16, 1000, 'boolean'],
   [17, 1001, 'bytes'],
@@ -38,7 +55,10 @@ const BUILT_IN_TYPES = [
   [3802, 3807, 'json'],
 ];
 
-/** Arrays of built-in types that are text to us: name, text, bpchar, varchar, inet, cidr, xml, bit, varbit, interval, "char". */
+/**
+ * Arrays of built-in types that are text to us: name, text, bpchar, varchar, inet, cidr, xml, bit, varbit, interval,
+ * "char".
+ */
 const TEXT_ARRAYS = [1002, 1003, 1009, 1014, 1015, 1041, 651, 143, 1561, 1563, 1187];
 
 const BUILT_INS = new Map();
@@ -100,7 +120,8 @@ function describe(oid, userArrays) {
 }
 
 /**
- * @param {{fields: {name: string, dataTypeID: number}[], rows: (string|null)[][]}} result of `pg`, rows as arrays of text
+ * @param {{fields: {name: string, dataTypeID: number}[], rows: (string|null)[][]}} result of `pg`, rows as arrays of
+ *   text
  * @param {Set<number>} userArrays see above
  * @returns {{columnNames: string[], columnTypes: number[], rows: unknown[][]}} the result set as the engine reads it
  */
@@ -108,9 +129,7 @@ function toResultSet({ fields, rows }, userArrays) {
   const columns = fields.map(({ dataTypeID }) => {
     const { kind, isArray } = describe(dataTypeID, userArrays);
     const { type, read } = KINDS[kind];
-    return isArray
-      ? { type: type + ARRAY_OFFSET, read: (text) => parseArray(text, read) }
-      : { type, read };
+    return isArray ? { type: type + ARRAY_OFFSET, read: (text) => parseArray(text, read) } : { type, read };
   });
   return {
     columnNames: fields.map(({ name }) => name),

@@ -3,8 +3,8 @@
 /**
  * Prisma's connection URL, read the way Prisma's own engine reads it, as settings for the `pg` driver.
  *
- * `pg` has a URL reader of its own, but it knows libpq's parameters and not Prisma's (connection_limit, pool_timeout, schema),
- * and it gives sslmode another meaning.
+ * `pg` has a URL reader of its own, but it knows libpq's parameters and not Prisma's (connection_limit, pool_timeout,
+ * schema), and it gives sslmode another meaning.
  */
 
 const fs = require('node:fs');
@@ -22,7 +22,8 @@ function seconds(parameters, name, fallback) {
   const text = parameters.get(name);
   if (text === null) return fallback;
   const value = Number(text);
-  if (!Number.isFinite(value) || value < 0) throw new Error(`${name} in DATABASE_URL must be a number of seconds, not "${text}"`);
+  if (!Number.isFinite(value) || value < 0)
+    throw new Error(`${name} in DATABASE_URL must be a number of seconds, not "${text}"`);
   return value;
 }
 
@@ -31,18 +32,20 @@ function connectionLimit(parameters) {
   const text = parameters.get('connection_limit');
   if (text === null) return os.cpus().length * 2 + 1;
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new Error(`connection_limit in DATABASE_URL must be at least 1, not "${text}"`);
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`connection_limit in DATABASE_URL must be at least 1, not "${text}"`);
   return value;
 }
 
 /**
- * TLS as `pg` wants it. An authority given as sslcert is always checked; without one Prisma's default is to encrypt without
- * checking who answers, and so is ours.
+ * TLS as `pg` wants it. An authority given as sslcert is always checked; without one Prisma's default is to encrypt
+ * without checking who answers, and so is ours.
  */
 function tls(parameters) {
   const mode = parameters.get('sslmode') ?? 'disable';
   if (mode === 'disable' || mode === 'prefer' || mode === 'allow') return false;
-  if (!['require', 'verify-ca', 'verify-full'].includes(mode)) throw new Error(`sslmode "${mode}" in DATABASE_URL is unknown`);
+  if (!['require', 'verify-ca', 'verify-full'].includes(mode))
+    throw new Error(`sslmode "${mode}" in DATABASE_URL is unknown`);
   const authority = parameters.get('sslcert') ?? parameters.get('sslrootcert');
   const strict = parameters.get('sslaccept') === 'strict' || mode.startsWith('verify') || authority !== null;
   const options = { rejectUnauthorized: strict };

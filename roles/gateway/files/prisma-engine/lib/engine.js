@@ -12,7 +12,12 @@ const path = require('node:path');
 const { bind } = require('./adapter');
 const { forWasmEngine, parseDatamodel } = require('./datamodel');
 const {
-  PoolTimeout, describeFailure, errorEntry, malformedRequest, transactionNotFound, transactionWaitFailure,
+  PoolTimeout,
+  describeFailure,
+  errorEntry,
+  malformedRequest,
+  transactionNotFound,
+  transactionWaitFailure,
 } = require('./errors');
 const { rawResult, untag } = require('./results');
 const { TranslationError, createTranslator } = require('./translate');
@@ -29,7 +34,9 @@ const DEFAULT_MAX_WAIT_MS = 2000;
 /** What the engine makes of transactions' names; it aborts, with all its work, on anything much shorter. */
 const TRANSACTION_ID = /^[a-z0-9]{20,}$/;
 
-/** Loads the engine of the installed @prisma/client, after making sure that it is the one this code was written for. */
+/**
+ * Loads the engine of the installed @prisma/client, after making sure that it is the one this code was written for.
+ */
 function loadWasm() {
   const packageFile = require.resolve('@prisma/client/package.json');
   const runtime = path.join(path.dirname(packageFile), 'runtime');
@@ -56,7 +63,8 @@ class Engine {
   #database;
 
   /**
-   * @param {{datamodel: string, adapter: import('./adapter').PoolAdapter, database: object}} options the Prisma schema, the
+   * @param {{datamodel: string, adapter: import('./adapter').PoolAdapter, database: object}} options the Prisma
+   *   schema, the
    *   driver, and what errors may say about the database
    */
   constructor({ datamodel, adapter, database }) {
@@ -128,7 +136,9 @@ class Engine {
         this.#transactionReply(await this.#wasm.startTransaction(options, NO_TRACE)),
       );
     } catch (error) {
-      return error instanceof PoolTimeout ? transactionWaitFailure(maxWaitMs) : describeFailure(error, this.#database);
+      return error instanceof PoolTimeout
+        ? transactionWaitFailure(maxWaitMs)
+        : describeFailure(error, this.#database);
     }
   }
 
@@ -165,7 +175,8 @@ class Engine {
   /** An entry of `errors`, with the driver's own error in place of its number. */
   #withDriverError(entry) {
     const found = this.#resolve(entry.user_facing_error ?? {});
-    if (found === entry.user_facing_error) return { ...entry, user_facing_error: { ...found, meta: found.meta ?? {} } };
+    if (found === entry.user_facing_error)
+      return { ...entry, user_facing_error: { ...found, meta: found.meta ?? {} } };
     return { ...entry, ...errorEntry(found) };
   }
 

@@ -1,10 +1,11 @@
 'use strict';
 
 /**
- * Failures in the words of Prisma's own engine, because its clients act on them: prisma-client-py picks the exception class
- * by the P code, and LiteLLM reads codes and phrases to tell an outage (reconnect, answer 503) from bad data.
+ * Failures in the words of Prisma's own engine, because its clients act on them: prisma-client-py picks the exception
+ * class by the P code, and LiteLLM reads codes and phrases to tell an outage (reconnect, answer 503) from bad data.
  *
- * The engine itself words whatever PostgreSQL answered. Here is the rest: no connection, a lost one, and none free in time.
+ * The engine itself words whatever PostgreSQL answered. Here is the rest: no connection, a lost one, and none free in
+ * time.
  */
 
 /** A new connection could not be made; `cause` says why. */
@@ -44,13 +45,19 @@ function connectFailure(cause, { host, port, user, database }) {
         { database_host: host, database_user: user },
       );
     case '3D000':
-      return userFacing('P1003', `Database \`${database}\` does not exist on the database server at \`${host}:${port}\`.`, {
-        database_name: database,
-        database_host: host,
-        database_port: port,
-      });
+      return userFacing(
+        'P1003',
+        `Database \`${database}\` does not exist on the database server at \`${host}:${port}\`.`,
+        {
+          database_name: database,
+          database_host: host,
+          database_port: port,
+        },
+      );
     case '53300':
-      return userFacing('P2037', `Too many database connections opened: ${cause.message}`, { message: cause.message });
+      return userFacing('P2037', `Too many database connections opened: ${cause.message}`, {
+        message: cause.message,
+      });
     default: {
       const reason = cause.message || cause.code || cause.name; // an AggregateError of two refusals has no message
       return userFacing(
@@ -64,7 +71,8 @@ function connectFailure(cause, { host, port, user, database }) {
 
 /**
  * @param {Error} error something that is not an answer of PostgreSQL to a statement
- * @param {{host: string, port: number, user: string, database: string, connectionLimit: number, poolWaitMs: number}} database
+ * @param {{host: string, port: number, user: string, database: string, connectionLimit: number, poolWaitMs: number}}
+ *   database
  * @returns {object} the engine's "user facing error"
  */
 function describeFailure(error, database) {
@@ -86,14 +94,19 @@ function describeFailure(error, database) {
 
 /** The failure to get a transaction's connection within the client's max_wait. */
 function transactionWaitFailure(waitMs) {
-  return userFacing('P2028', `Transaction API error: Unable to start a transaction in the given time. (max_wait: ${waitMs} ms)`, {
-    error: 'Unable to start a transaction in the given time.',
-  });
+  return userFacing(
+    'P2028',
+    `Transaction API error: Unable to start a transaction in the given time. (max_wait: ${waitMs} ms)`,
+    {
+      error: 'Unable to start a transaction in the given time.',
+    },
+  );
 }
 
 /** A transaction that was never started here. */
 function transactionNotFound() {
-  const reason = 'Transaction not found. Transaction ID is invalid, or refers to a transaction of another engine process.';
+  const reason =
+    'Transaction not found. Transaction ID is invalid, or refers to a transaction of another engine process.';
   return userFacing('P2028', `Transaction API error: ${reason}`, { error: reason });
 }
 
@@ -121,6 +134,14 @@ function transactionStatus(failure) {
 }
 
 module.exports = {
-  ConnectFailure, PoolTimeout, QueryTimeout,
-  isConnectionLoss, describeFailure, transactionWaitFailure, transactionNotFound, malformedRequest, errorEntry, transactionStatus,
+  ConnectFailure,
+  PoolTimeout,
+  QueryTimeout,
+  isConnectionLoss,
+  describeFailure,
+  transactionWaitFailure,
+  transactionNotFound,
+  malformedRequest,
+  errorEntry,
+  transactionStatus,
 };

@@ -24,7 +24,10 @@ const STOP_GRACE_MS = 2000;
 /** LiteLLM's supervisor knows engines that have lost their worker by this name, and ends them. */
 const PROCESS_NAME = 'query-engine';
 
-/** Codes of a database that may be there in a moment (unreachable, or still starting), not of a wrong password or name. */
+/**
+ * Codes of a database that may be there in a moment (unreachable, or still starting), not of a wrong password or
+ * name.
+ */
 const PASSING = new Set(['P1001']);
 
 /** A failure whose message is the whole story. */
@@ -104,7 +107,8 @@ async function main(args) {
     process.stdout.write(`query-engine ${ENGINE_COMMIT}\n`);
     return;
   }
-  // A crash inside WebAssembly leaves it unusable and its callers waiting; the client starts a new engine when this one ends.
+  // A crash inside WebAssembly leaves it unusable and its callers waiting; the client starts a new engine when this
+  // one ends.
   const die = (error) => {
     report(error.stack);
     process.exit(1);
@@ -114,7 +118,9 @@ async function main(args) {
   try {
     await run(args, process.env);
   } catch (error) {
-    report(error instanceof StartError || error.code === undefined ? error.message : `${error.code}: ${error.message}`);
+    report(
+      error instanceof StartError || error.code === undefined ? error.message : `${error.code}: ${error.message}`,
+    );
     process.exit(1);
   }
 }

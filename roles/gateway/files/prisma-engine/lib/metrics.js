@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * The state of the connection pool under the names that Prisma's engine gives its gauges. Its counters and histograms are
- * not kept: LiteLLM reads none of them.
+ * The state of the connection pool under the names that Prisma's engine gives its gauges. Its counters and histograms
+ * are not kept: LiteLLM reads none of them.
  */
 
 const GAUGES = [
@@ -18,7 +18,9 @@ const GAUGES = [
  */
 function metrics(state, format) {
   if (format === 'prometheus') {
-    return GAUGES.map(([name, key, help]) => `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${name} ${state[key]}\n`).join('\n');
+    return GAUGES.map(
+      ([name, key, help]) => `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${name} ${state[key]}\n`,
+    ).join('\n');
   }
   const gauges = GAUGES.map(([key, name, description]) => ({ key, labels: {}, value: state[name], description }));
   return { counters: [], gauges, histograms: [] };

@@ -3,8 +3,8 @@
 /**
  * Who is at the other end of a loopback connection.
  *
- * Whoever reaches the engine's port can run SQL as the gateway, and prisma-client-py sends no credential that could be
- * checked. But Linux knows the user behind every socket of this host, so other users can be turned away.
+ * Whoever reaches the engine's port can run SQL as the gateway, and prisma-client-py sends no credential that could
+ * be checked. But Linux knows the user behind every socket of this host, so other users can be turned away.
  */
 
 const fs = require('node:fs');

@@ -1,8 +1,8 @@
 'use strict';
 
 /**
- * The engine's JSON results in the form that prisma-client-py 0.11 reads: values without type tags for models, and for raw
- * queries the older list of rows in which every value carries its type.
+ * The engine's JSON results in the form that prisma-client-py 0.11 reads: values without type tags for models, and
+ * for raw queries the older list of rows in which every value carries its type.
  */
 
 const ARRAY_SUFFIX = '-array';
@@ -33,7 +33,8 @@ function rawValue(type, value) {
 }
 
 /**
- * @param {number | {columns: string[], types: string[], rows: unknown[][]}} result of executeRaw (a count) or queryRaw
+ * @param {number | {columns: string[], types: string[], rows: unknown[][]}} result of executeRaw (a count) or
+ *   queryRaw
  */
 function rawResult(result) {
   if (typeof result !== 'object') return result;

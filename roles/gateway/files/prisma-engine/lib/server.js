@@ -24,7 +24,8 @@ const TRANSACTION = /^\/transaction\/([\w-]+)\/(commit|rollback)$/;
 /**
  * @param {import('./engine').Engine} engine
  * @param {import('./pool').ConnectionPool} pool for the metrics
- * @returns {(request: {method: string, url: string, headers: object, body: string}) => Promise<[number, object|string]>}
+ * @returns {(request: {method: string, url: string, headers: object, body: string}) => Promise<[number,
+ *   object|string]>}
  *   answers a request with a status and a body
  */
 function createHandler(engine, pool) {
@@ -40,14 +41,16 @@ function createHandler(engine, pool) {
     return [200, await engine.batch(queries, Boolean(request.transaction), transactionId)];
   }
 
-  const transaction = (answer) => (answer.message === undefined ? [200, answer] : [transactionStatus(answer), answer]);
+  const transaction = (answer) =>
+    answer.message === undefined ? [200, answer] : [transactionStatus(answer), answer];
 
   return async function handle({ method, url, headers, body }) {
     const { pathname, searchParams } = new URL(url, 'http://localhost');
     if (method === 'GET' && pathname === '/status') return [200, { status: 'ok' }];
     if (method === 'GET' && pathname === '/metrics') return [200, metrics(pool.state, searchParams.get('format'))];
     if (method === 'POST' && pathname === '/') return query(body, headers['x-transaction-id']);
-    if (method === 'POST' && pathname === '/transaction/start') return transaction(await engine.startTransaction(body));
+    if (method === 'POST' && pathname === '/transaction/start')
+      return transaction(await engine.startTransaction(body));
     const [, id, verb] = TRANSACTION.exec(pathname) ?? [];
     if (method === 'POST' && id) return transaction(await engine[verb](id));
     return [404, { error: `${method} ${pathname} is not part of this interface` }];
@@ -61,7 +64,8 @@ async function readBody(stream) {
 }
 
 /**
- * @param {{handle: ReturnType<typeof createHandler>, port: number, onBug: (error: Error) => void}} options `onBug` hears of
+ * @param {{handle: ReturnType<typeof createHandler>, port: number, onBug: (error: Error) => void}} options `onBug`
+ *   hears of
  *   exceptions that are no answer to anything
  * @returns {Promise<{close: (graceMs: number) => Promise<void>}>} once it listens
  */
@@ -111,7 +115,10 @@ async function serve({ handle, port, onBug }) {
   }
 
   return {
-    /** Takes no new work, and waits for the work in hand, but not for ever: the client may be waiting for this process. */
+    /**
+     * Takes no new work, and waits for the work in hand, but not for ever: the client may be waiting for this
+     * process.
+     */
     async close(graceMs) {
       for (const server of servers) server.close();
       const grace = new Promise((resolve) => setTimeout(resolve, graceMs).unref());

@@ -3,9 +3,9 @@
 /**
  * From the GraphQL text that prisma-client-py writes to the JSON query that the WebAssembly engine reads.
  *
- * Both forms carry the same operations; they differ in how they write values. GraphQL text has no way to say "this string is
- * JSON" or "this integer has 64 bits", so the type of every value is taken from the schema: the translation walks the
- * arguments with the model, relation or field it is in.
+ * Both forms carry the same operations; they differ in how they write values. GraphQL text has no way to say "this
+ * string is JSON" or "this integer has 64 bits", so the type of every value is taken from the schema: the translation
+ * walks the arguments with the model, relation or field it is in.
  */
 
 const { parse } = require('graphql/language/parser');
@@ -14,25 +14,51 @@ const RAW_ACTIONS = new Set(['queryRaw', 'executeRaw']);
 
 /** Longest first where one is the beginning of another. */
 const ACTIONS = [
-  'findUnique', 'findFirst', 'findMany', 'createManyAndReturn', 'createMany', 'createOne', 'updateMany', 'updateOne',
-  'deleteMany', 'deleteOne', 'upsertOne', 'aggregate', 'groupBy',
+  'findUnique',
+  'findFirst',
+  'findMany',
+  'createManyAndReturn',
+  'createMany',
+  'createOne',
+  'updateMany',
+  'updateOne',
+  'deleteMany',
+  'deleteOne',
+  'upsertOne',
+  'aggregate',
+  'groupBy',
 ];
 
-/** Arguments that hold values of the model's fields; all others (take, orderBy, by, distinct, query ...) need no types. */
+/**
+ * Arguments that hold values of the model's fields; all others (take, orderBy, by, distinct, query ...) need no
+ * types.
+ */
 const MODEL_ARGUMENTS = new Set(['where', 'cursor', 'data', 'create', 'update', 'having']);
 
 const LOGICAL_OPERATORS = new Set(['AND', 'OR', 'NOT']);
 
 /** Relation operators whose value is one input, or a list of inputs, of the related model. */
 const DIRECT_RELATION_OPERATORS = new Set([
-  'is', 'isNot', 'some', 'every', 'none', 'create', 'connect', 'disconnect', 'set', 'delete', 'deleteMany',
+  'is',
+  'isNot',
+  'some',
+  'every',
+  'none',
+  'create',
+  'connect',
+  'disconnect',
+  'set',
+  'delete',
+  'deleteMany',
 ]);
 
 /** Relation operators whose value wraps such inputs under these keys. */
 const WRAPPING_RELATION_OPERATORS = new Set(['update', 'updateMany', 'upsert', 'connectOrCreate', 'createMany']);
 const WRAPPED_INPUTS = new Set(['where', 'data', 'create', 'update']);
 
-/** Filters of a Json field that compare with text or address a place in the document, and so are not JSON themselves. */
+/**
+ * Filters of a Json field that compare with text or address a place in the document, and so are not JSON themselves.
+ */
 const JSON_TEXT_FILTERS = new Set(['path', 'string_contains', 'string_starts_with', 'string_ends_with', 'mode']);
 
 /** A request that cannot be translated; the client sees it as a malformed query. */
@@ -124,7 +150,8 @@ function createTranslator(models) {
 
   function call(node, modelName) {
     const result = { arguments: {}, selection: {} };
-    for (const { name, value } of node.arguments ?? []) result.arguments[name.value] = argument(name.value, value, modelName);
+    for (const { name, value } of node.arguments ?? [])
+      result.arguments[name.value] = argument(name.value, value, modelName);
     for (const selected of node.selectionSet?.selections ?? []) {
       const field = models.get(modelName)?.get(selected.name.value);
       const isLeaf = !selected.selectionSet && !selected.arguments?.length;
@@ -150,7 +177,8 @@ function createTranslator(models) {
 }
 
 /**
- * One literal, tagged where JSON's own types would lose something: a Json document, or digits beyond a double's 53 bits.
+ * One literal, tagged where JSON's own types would lose something: a Json document, or digits beyond a double's 53
+ * bits.
  *
  * @param {object} node a literal of the GraphQL syntax tree
  * @param {string} [type] the Prisma type of the field it is for
