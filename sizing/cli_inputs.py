@@ -13,8 +13,11 @@ from sizing.device import Device, find_gpu
 from sizing.documents import read_structured_file
 from sizing.errors import DocumentError, DriverNotLoaded, NoDriver, NoGpu, SizingError
 from sizing.hardware import HARDWARE_KEY, Hardware
+from sizing.islands import Pool, pool_of_catalogue, pools_of
 from sizing.model_facts import ModelFacts, load_model_facts
 from sizing.probe import probe
+
+MOST_GPUS_OF_A_HOST = 128
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)")
@@ -75,6 +78,21 @@ def choose_devices(*, gpu: str | None, hardware: Path | None, co_tenants_stay: b
     return devices_of(measured, origin="NVML of this host", co_tenants_stay=co_tenants_stay)
 
 
+def choose_pools(*, gpu: str | None, hardware: Path | None, co_tenants_stay: bool) -> tuple[Pool, ...]:
+    """The same devices as kinds of equal ones, with the islands that NVLink makes of them."""
+    if gpu is not None and hardware is not None:
+        raise typer.BadParameter("give one of --gpu, --hardware, not both")
+    if gpu is not None:
+        name, count = _name_and_count(gpu)
+        return (pool_of_catalogue(find_gpu(name).as_gpu(), count),)
+    if hardware is not None:
+        return pools_of(load_hardware(hardware), co_tenants_stay=co_tenants_stay)
+    measured, notes = _this_host()
+    for note in notes:
+        say(f"note: {note}")
+    return pools_of(measured, co_tenants_stay=co_tenants_stay)
+
+
 def _this_host() -> tuple[Hardware, tuple[str, ...]]:
     try:
         return probe(host=socket.gethostname(), accelerator="cuda")
@@ -102,12 +120,21 @@ def devices_of(hardware: Hardware, *, origin: str, co_tenants_stay: bool) -> Dev
 
 
 def _from_catalogue(text: str) -> Devices:
-    name, separator, count = text.rpartition(":")
-    if not separator or not count.strip().isdigit():
-        name, count = text, "1"
-    if int(count) < 1:
-        raise DocumentError(f'--gpu "{text}": the count must be at least 1')
-    return Devices(device=Device.of_gpu(find_gpu(name).as_gpu()), count=int(count), origin="the GPU catalogue")
+    name, count = _name_and_count(text)
+    return Devices(device=Device.of_gpu(find_gpu(name).as_gpu()), count=count, origin="the GPU catalogue")
+
+
+def _name_and_count(text: str) -> tuple[str, int]:
+    name, separator, digits = text.rpartition(":")
+    if not separator or not digits.strip().lstrip("-").isdigit():
+        return text, 1
+    count = int(digits)
+    if not 1 <= count <= MOST_GPUS_OF_A_HOST:
+        raise DocumentError(
+            f'--gpu "{text}": the count must lie between 1 and {MOST_GPUS_OF_A_HOST}, the GPUs of one host; '
+            "several hosts are a site (--site)"
+        )
+    return name, count
 
 
 def _not(named: list[str]) -> str:

@@ -80,6 +80,13 @@ def explain_command(
         for reason in one.reasons:
             table.add_row(f"  {reason.name}", reason.value, reason.because)
         console.print(table)
+        for reason in one.choices:
+            console.print(
+                Text.assemble("  chosen: ", (f"{reason.name} {reason.value}", "green"), f": {reason.because}"),
+                soft_wrap=True,
+            )
+        for reason in one.rejected:
+            console.print(Text(f"  not: {reason.name}: {reason.because}", style="dim"), soft_wrap=True)
 
 
 def _tried(act: Callable[[], Answer], problems: list[SizingError]) -> Answer | None:

@@ -6,7 +6,7 @@ Nothing is computed anew here: a number that is not in the plan cannot be explai
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sizing.plan import Engine, Plan, PlannedModel
+from sizing.plan import Decision, Engine, Plan, PlannedModel
 from sizing.units import gib_text
 
 
@@ -27,11 +27,14 @@ class ExplainedEngine:
     engine: str
     model: str
     reasons: tuple[Reason, ...]
+    choices: tuple[Reason, ...] = ()
+    rejected: tuple[Reason, ...] = ()
 
 
 def explain(plan: Plan) -> tuple[ExplainedEngine, ...]:
     """Every engine of a plan, in the order of its hosts."""
     models = {model.name: model for model in plan.models}
+    decisions = {decision.model: decision for decision in plan.decisions}
     return tuple(
         ExplainedEngine(
             host=host,
@@ -43,9 +46,22 @@ def explain(plan: Plan) -> tuple[ExplainedEngine, ...]:
                 *_kv_cache(engine),
                 *_window(engine, models[engine.model]),
             ),
+            choices=_choices(decisions.get(engine.model)),
+            rejected=_rejected(decisions.get(engine.model)),
         )
         for host, engine in plan.engines()
     )
+
+
+def _choices(decision: Decision | None) -> tuple[Reason, ...]:
+    """Why the plan has these options; a plan made before decisions were written down has none."""
+    made = () if decision is None else decision.choices
+    return tuple(Reason(name=one.option, value=one.value, because=one.because) for one in made)
+
+
+def _rejected(decision: Decision | None) -> tuple[Reason, ...]:
+    weighed = () if decision is None else decision.rejected
+    return tuple(Reason(name=one.alternative, value="", because=one.because) for one in weighed)
 
 
 def _placement(engine: Engine, host: str) -> Iterator[Reason]:

@@ -37,6 +37,7 @@ class VllmOptions(Part):
     port: int = Field(ge=1, le=65535)
     served_model_name: str
     tensor_parallel_size: int = Field(ge=1)
+    pipeline_parallel_size: int | None = Field(default=None, ge=1)
     max_model_len: int = Field(ge=1)
     max_num_seqs: int = Field(ge=1)
     max_num_batched_tokens: int = Field(ge=1)
@@ -105,10 +106,11 @@ class Engine(Part):
 
     @model_validator(mode="after")
     def _devices_match_shards(self) -> Self:
-        if self.gpu_uuids and len(self.gpu_uuids) != self.vllm_options.tensor_parallel_size:
+        shards, stages = self.vllm_options.tensor_parallel_size, self.vllm_options.pipeline_parallel_size or 1
+        if self.gpu_uuids and len(self.gpu_uuids) != shards * stages:
+            in_stages = f" and pipeline-parallel-size {stages}" if stages > 1 else ""
             raise ValueError(
-                f"engine {self.name} has {len(self.gpu_uuids)} GPUs but tensor-parallel-size "
-                f"{self.vllm_options.tensor_parallel_size}"
+                f"engine {self.name} has {len(self.gpu_uuids)} GPUs but tensor-parallel-size {shards}{in_stages}"
             )
         if bool(self.gpu_uuids) == bool(self.cpu_cores):
             raise ValueError(f"engine {self.name} needs either GPUs or CPU cores, and only one of the two")
@@ -180,6 +182,29 @@ class Gateway(Part):
     routing: Routing
 
 
+class Choice(Part):
+    """One option that was decided, and why."""
+
+    option: str
+    value: str
+    because: str
+
+
+class Rejected(Part):
+    """One alternative that was weighed, and why it was not taken."""
+
+    alternative: str
+    because: str
+
+
+class Decision(Part):
+    """How the engines of one model came about; no role reads this, people do (`llm-size explain`)."""
+
+    model: str
+    choices: tuple[Choice, ...]
+    rejected: tuple[Rejected, ...] = ()
+
+
 class Plan(Document):
     """The whole site."""
 
@@ -191,6 +216,7 @@ class Plan(Document):
     hosts: dict[str, Host]
     gateway: Gateway
     models: tuple[PlannedModel, ...] = Field(min_length=1)
+    decisions: tuple[Decision, ...] = ()
 
     def engines(self) -> Iterator[tuple[str, Engine]]:
         """Every engine with the name of its host."""

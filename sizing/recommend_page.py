@@ -1,72 +1,92 @@
-"""Recommend page: a recommendation as one self-contained HTML file, a memory bar for each engine.
+"""Recommend page: a recommendation as one self-contained HTML file.
 
-No script, no font, no image from outside: the page can be mailed and printed.
+A memory bar for each GPU, the reason for each choice, the ranked alternatives, the curve of context against requests
+in flight, the error table of the vLLM version. No script, no font, no image from outside: it can be mailed and printed.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sizing.answer import Estimate, PerGpu
-from sizing.plan import EngineMemory
-from sizing.recommend import Recommendation, RecommendedSite
-from sizing.units import gib_text
-
-BAR_WIDTH = 1000
-
-_KINDS = (
-    ("weights", "weights", "weights_bytes"),
-    ("activation", "activations", "activation_bytes"),
-    ("non-torch", "outside PyTorch", "non_torch_bytes"),
-    ("graph", "CUDA graphs", "cuda_graph_bytes"),
-    ("kv", "KV cache", "kv_cache_bytes"),
+from sizing.accuracy import error_rows
+from sizing.answer import Estimate
+from sizing.engine_defaults import DEFAULT_VLLM_VERSION
+from sizing.islands import Pool
+from sizing.page_figures import (
+    CURVE_BOTTOM,
+    CURVE_HEIGHT,
+    CURVE_LEFT,
+    CURVE_RIGHT,
+    CURVE_TOP,
+    CURVE_WIDTH,
+    LEGEND,
+    ROW_HEIGHT,
+    CurveFigure,
+    Part,
+    bar_parts,
+    curve_figure,
 )
+from sizing.plan import Choice
+from sizing.recommend import Recommendation, Recommended
+from sizing.recommend_site import RecommendedSite
+from sizing.wish import Wish
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One piece of a memory bar."""
+class Row:
+    """One GPU, and what is on it."""
 
-    kind: str
+    name: str
     label: str
-    text: str
-    x: float
-    width: float
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One engine, taken or not."""
+    """One candidate or engine, taken or not."""
 
     title: str
     reason: str
     rejection: str
     command: str
     parts: tuple[Part, ...]
+    choices: tuple[Choice, ...] = ()
 
 
-def ranked_page(answers: Sequence[Recommendation], *, device: str) -> str:
-    """The ranked candidates for one or more models on one kind of device."""
-    entries = []
-    for one in answers:
-        answer = Estimate.model_validate(one.estimate)
-        shards = one.vllm_options["tensor-parallel-size"]
-        entries.append(
-            Entry(
-                title=f"{one.rank}. {one.model}, tensor-parallel-size {shards}",
-                reason=f"It {one.reason}.",
-                rejection=one.rejection,
-                command=one.vllm_serve_line,
-                parts=_parts(answer.per_gpu),
-            )
-        )
-    return _page(title=f"What to run on {device}", subtitle="Memory of one GPU, best first.", entries=entries, notes=())
+@dataclass(frozen=True, kw_only=True)
+class NamedCurve:
+    """The curve figure of one model."""
+
+    title: str
+    figure: CurveFigure
+
+
+def ranked_page(recommended: Recommended, pools: Sequence[Pool], *, wish: Wish) -> str:
+    """The ranked candidates for one or more models on the devices of one host."""
+    devices = " and ".join(f"{pool.device_count} x {pool.device.name}" for pool in pools)
+    window = "the longest window" if wish.context_tokens is None else f"{wish.context_tokens:,} tokens"
+    subtitle = (
+        f"For {wish.users_count} requests in flight of {window}; objective {wish.objective}, quality {wish.quality}. "
+        f"vLLM {DEFAULT_VLLM_VERSION}."
+    )
+    notes = [f"Would meet the wish: {change.text}." for change in recommended.changes]
+    return _page(
+        title=f"What to run on {devices}",
+        subtitle=subtitle,
+        unmet=recommended.unmet,
+        rows=_rows(recommended, pools),
+        entries=[_entry(one) for one in recommended.ranked],
+        curves=_curves(recommended, wish),
+        notes=notes,
+    )
 
 
 def site_page(recommended: RecommendedSite) -> str:
     """The plan of a site."""
     plan = recommended.plan
+    choices = {decision.model: decision for decision in plan.decisions}
     entries = [
         Entry(
             title=f"{host} / {engine.name}",
@@ -74,35 +94,95 @@ def site_page(recommended: RecommendedSite) -> str:
             f"{engine.kv_cache.max_concurrency_ratio:.1f} requests of {engine.vllm_options.max_model_len:,} tokens.",
             rejection="",
             command="",
-            parts=_parts(engine.memory),
+            parts=bar_parts(engine.memory),
+            choices=choices[engine.model].choices if engine.model in choices else (),
         )
         for host, engine in plan.engines()
     ]
     return _page(
         title=f"Plan of site {plan.site}",
         subtitle=f"vLLM {plan.vllm_version}, LiteLLM {plan.litellm_version}. Memory of one rank of each engine.",
+        unmet="",
+        rows=(),
         entries=entries,
+        curves=(),
         notes=(*recommended.reasons, *(f"Not taken: {one}" for one in recommended.rejections)),
     )
 
 
-def _parts(memory: PerGpu | EngineMemory) -> tuple[Part, ...]:
-    sizes = [(kind, label, int(getattr(memory, field))) for kind, label, field in _KINDS]
-    unused_bytes = max(0, memory.usable_bytes - memory.requested_bytes)
-    sizes.append(("unused", "not requested", unused_bytes))
-    scale_bytes = max(1, sum(quantity_bytes for _, _, quantity_bytes in sizes))
-    parts = []
-    x = 0.0
-    for kind, label, quantity_bytes in sizes:
-        width = BAR_WIDTH * quantity_bytes / scale_bytes
-        parts.append(Part(kind=kind, label=label, text=gib_text(quantity_bytes), x=x, width=width))
-        x += width
-    return tuple(parts)
+def write_page(path: Path, page: str) -> None:
+    """Writes the page; the caller says where."""
+    path.write_text(page, encoding="utf-8")
 
 
-def _page(*, title: str, subtitle: str, entries: Sequence[Entry], notes: Sequence[str]) -> str:
+def _entry(one: Recommendation) -> Entry:
+    engines = f"{one.replicas} engines with " if one.replicas > 1 else ""
+    return Entry(
+        title=f"{one.rank}. {one.model}: {engines}{one.alternative}",
+        reason=f"{one.reason[0].upper()}{one.reason[1:]}.",
+        rejection=one.rejection,
+        command=one.vllm_serve_line,
+        parts=bar_parts(Estimate.model_validate(one.estimate).per_gpu),
+        choices=one.reasons if one.devices else (),
+    )
+
+
+def _rows(recommended: Recommended, pools: Sequence[Pool]) -> tuple[Row, ...]:
+    taken = {position: one for one in recommended.ranked for positions in one.devices for position in positions}
+    rows = []
+    for pool in pools:
+        for position in (position for island in pool.islands for position in island):
+            one = taken.get(position)
+            memory = None if one is None else Estimate.model_validate(one.estimate).per_gpu
+            name = "CPU" if pool.device.accelerator == "cpu" else f"GPU {position}"
+            label = "free" if one is None else one.checkpoint
+            rows.append((position, Row(name=name, label=label, parts=bar_parts(memory, pool.device))))
+    return tuple(row for _, row in sorted(rows, key=lambda pair: pair[0]))
+
+
+def _curves(recommended: Recommended, wish: Wish) -> tuple[NamedCurve, ...]:
+    curves = []
+    point = None if wish.context_tokens is None else (wish.request_tokens or wish.context_tokens, wish.users_count)
+    for model in dict.fromkeys(one.model for one in recommended.ranked):
+        mine = [one for one in recommended.ranked if one.model == model and not one.rejection]
+        named = [(f"{one.replicas} x ({one.alternative})", one.candidate) for one in mine]
+        figure = curve_figure(named, wish=point)
+        if figure is not None:
+            curves.append(NamedCurve(title=model, figure=figure))
+    return tuple(curves)
+
+
+def _page(
+    *,
+    title: str,
+    subtitle: str,
+    unmet: str,
+    rows: Sequence[Row],
+    entries: Sequence[Entry],
+    curves: Sequence[NamedCurve],
+    notes: Sequence[str],
+) -> str:
     environment = Environment(
         loader=PackageLoader("sizing"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.get_template("recommendation.html.j2")
-    return template.render(title=title, subtitle=subtitle, entries=entries, notes=notes)
+    return environment.get_template("recommendation.html.j2").render(
+        title=title,
+        subtitle=subtitle,
+        unmet=unmet,
+        rows=rows,
+        row_height=ROW_HEIGHT,
+        legend=LEGEND,
+        entries=entries,
+        curves=curves,
+        curve_box={
+            "width": CURVE_WIDTH,
+            "height": CURVE_HEIGHT,
+            "left": CURVE_LEFT,
+            "right": CURVE_WIDTH - CURVE_RIGHT,
+            "top": CURVE_TOP,
+            "bottom": CURVE_HEIGHT - CURVE_BOTTOM,
+        },
+        errors=error_rows(DEFAULT_VLLM_VERSION),
+        vllm_version=DEFAULT_VLLM_VERSION,
+        notes=notes,
+    )

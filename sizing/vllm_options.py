@@ -1,17 +1,19 @@
-"""vLLM options: the configurations worth trying for one model on one kind of device, and the choice among them.
+"""vLLM options: one configuration of an engine derived from a wish, and the same as options and as a command line.
 
-A candidate is a full `EngineConfiguration`; `estimate` judges it. The choice follows the objective:
-throughput wants the fewest GPUs per engine (more engines fit), latency the most, context the largest KV cache.
+gpu-memory-utilization   vLLM's default, or what is free of the GPU now, rounded down to whole per cent
+max-num-seqs             twice the requests in flight of one engine, in steps of 8
+max-num-batched-tokens   vLLM's default for the device; less where the KV cache would be too small otherwise
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sizing.device import Device
 from sizing.engine_defaults import defaults_for
 from sizing.estimate import EngineConfiguration, Estimate, estimate
+from sizing.islands import Shape
 from sizing.model_facts import ModelFacts
-from sizing.units import MIB, gib_text, round_up
+from sizing.overhead import context_bytes
+from sizing.units import MIB, round_up
 from sizing.wish import Wish
 
 KV_CACHE_STEP_BYTES = 16 * MIB
@@ -20,71 +22,71 @@ KV_CACHE_STEP_BYTES = 16 * MIB
 SEQUENCES_PER_USER = 2
 """A guess, not a measurement: room in max_num_seqs for bursts above the wished requests in flight."""
 
+SEQUENCES_STEP = 8
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A configuration, what it gives, and why it is taken or not (`rejection` empty: it meets the wish)."""
+SMALL_BATCH_TOKENS = 2048
+"""vLLM's default where memory is small (0.32.0, engine/arg_utils.py:2894-2985); the least that is tried."""
 
-    configuration: EngineConfiguration
-    answer: Estimate
-    rejection: str
-
-    @property
-    def meets_the_wish(self) -> bool:
-        return not self.rejection
+OptionValue = str | int | float
 
 
-def candidates_for(model: ModelFacts, device: Device, *, device_count: int, wish: Wish) -> tuple[Candidate, ...]:
-    """Every candidate on up to `device_count` devices, best first; the ones that fail keep their reason."""
-    tried = [_judged(configuration, wish) for configuration in _configurations(model, device, device_count, wish)]
-    return tuple(sorted(tried, key=lambda candidate: _rank(candidate, wish)))
+def utilization_for(device: Device) -> float:
+    """vLLM's own share, or less where other processes hold memory: what is free after the CUDA context, in per cent."""
+    free_bytes = device.memory_usable_bytes - device.memory_used_bytes - context_bytes(device)
+    free_share = max(0, 100 * free_bytes // device.memory_budget_bytes) / 100
+    return min(defaults_for(device).gpu_memory_utilization, free_share)
 
 
-def serve_command(configuration: EngineConfiguration, answer: Estimate, *, model_path: str) -> str:
-    """The exact `vllm serve` line of a configuration."""
-    words = ["vllm", "serve", model_path, "--max-model-len", str(answer.at_tokens)]
-    if configuration.device.accelerator == "cuda":
-        words += ["--tensor-parallel-size", str(configuration.tensor_parallel_size)]
-        words += ["--gpu-memory-utilization", str(configuration.gpu_memory_utilization)]
-    else:
-        words += ["--kv-cache-memory-bytes", str(configuration.kv_cache_memory_bytes)]
-    words += ["--max-num-seqs", str(configuration.max_num_seqs)]
-    words += ["--max-num-batched-tokens", str(configuration.max_num_batched_tokens)]
-    if configuration.kv_cache_dtype != "auto":
-        words += ["--kv-cache-dtype", configuration.kv_cache_dtype]
-    return " ".join(words)
+def sequences_for(device: Device, users_count: int) -> int:
+    """Room for twice the requests in flight, at most vLLM's default for the device, never less than the requests."""
+    wished = round_up(SEQUENCES_PER_USER * users_count, SEQUENCES_STEP)
+    return max(users_count, min(defaults_for(device).max_num_seqs, wished))
 
 
-def _configurations(model: ModelFacts, device: Device, device_count: int, wish: Wish) -> Iterator[EngineConfiguration]:
-    defaults = defaults_for(device)
+def batches_for(device: Device) -> tuple[int, ...]:
+    """Tokens of one forward pass that are worth trying: vLLM's default, then the small one."""
+    usual = defaults_for(device).max_num_batched_tokens
+    return (usual, SMALL_BATCH_TOKENS) if usual > SMALL_BATCH_TOKENS else (usual,)
+
+
+def gpu_configuration(
+    model: ModelFacts,
+    device: Device,
+    *,
+    shape: Shape,
+    context_tokens: int,
+    users_count: int,
+    kv_cache_dtype: str,
+    max_num_batched_tokens: int,
+) -> EngineConfiguration:
+    """One engine on GPUs, for so many requests in flight."""
+    sequences = sequences_for(device, users_count)
+    return EngineConfiguration(
+        model=model,
+        device=device,
+        tensor_parallel_size=shape.tensor,
+        pipeline_parallel_size=shape.pipeline,
+        gpu_memory_utilization=utilization_for(device) or None,
+        max_model_len=context_tokens,
+        kv_cache_dtype=kv_cache_dtype,
+        max_num_batched_tokens=max(max_num_batched_tokens, sequences),
+        max_num_seqs=sequences,
+    )
+
+
+def cpu_configuration(model: ModelFacts, device: Device, *, wish: Wish) -> EngineConfiguration:
+    """One engine on a processor: the smallest KV cache, in whole steps, that holds every user's full window; the
+    largest that fits otherwise."""
     base = EngineConfiguration(
         model=model,
         device=device,
-        max_model_len=wish.context_tokens if wish.context_tokens is not None else "auto",
-        max_num_batched_tokens=defaults.max_num_batched_tokens,
-        max_num_seqs=min(defaults.max_num_seqs, round_up(SEQUENCES_PER_USER * wish.users_count, 8)),
+        max_model_len=wish.context_tokens or model.max_model_len_tokens,
+        max_num_batched_tokens=defaults_for(device).max_num_batched_tokens,
+        max_num_seqs=min(
+            defaults_for(device).max_num_seqs, round_up(SEQUENCES_PER_USER * wish.users_count, SEQUENCES_STEP)
+        ),
     )
-    if device.accelerator == "cpu":
-        yield _with_enough_kv_cache(base, wish)
-        return
-    kv_cache_dtypes = ["auto"]
-    if wish.quality == "balanced" and device.compute_capability is not None and device.compute_capability >= (8, 9):
-        kv_cache_dtypes.append("fp8")
-    for kv_cache_dtype in kv_cache_dtypes:
-        tensor_parallel_size = 1
-        while tensor_parallel_size <= device_count:
-            yield replace(
-                base,
-                tensor_parallel_size=tensor_parallel_size,
-                gpu_memory_utilization=defaults.gpu_memory_utilization,
-                kv_cache_dtype=kv_cache_dtype,
-            )
-            tensor_parallel_size *= 2
-
-
-def _with_enough_kv_cache(base: EngineConfiguration, wish: Wish) -> EngineConfiguration:
-    """The smallest KV cache, in whole steps, that holds every user's full window; the largest that fits otherwise."""
-    low, high = 0, max(1, base.device.memory_usable_bytes // KV_CACHE_STEP_BYTES)
+    low, high = 0, max(1, device.memory_usable_bytes // KV_CACHE_STEP_BYTES)
     while high - low > 1:
         middle = (low + high) // 2
         answer = estimate(replace(base, kv_cache_memory_bytes=middle * KV_CACHE_STEP_BYTES))
@@ -95,33 +97,28 @@ def _with_enough_kv_cache(base: EngineConfiguration, wish: Wish) -> EngineConfig
     return replace(base, kv_cache_memory_bytes=high * KV_CACHE_STEP_BYTES)
 
 
-def _judged(configuration: EngineConfiguration, wish: Wish) -> Candidate:
-    answer = estimate(configuration)
-    rejection = ""
-    if answer.verdict == "refused":
-        rejection = answer.refusals[0].message
-    elif answer.verdict == "does_not_fit":
-        rejection = (
-            f"{configuration.model.name} with a window of {configuration.max_model_len} tokens does not fit "
-            f"{configuration.tensor_parallel_size} x {configuration.device.name}; the longest window that does is "
-            f"{answer.limits.max_model_len_tokens} tokens"
-        )
-    elif answer.max_concurrency < wish.users_count:
-        rejection = (
-            f"{gib_text(answer.per_gpu.kv_cache_bytes)} of KV cache hold {answer.max_concurrency:.1f} requests of "
-            f"{answer.at_tokens} tokens at once; {wish.users_count} are wished"
-        )
-    return Candidate(configuration=configuration, answer=answer, rejection=rejection)
+def options_of(configuration: EngineConfiguration, answer: Estimate) -> dict[str, OptionValue]:
+    """The options that sizing decides, by vLLM's own names."""
+    options: dict[str, OptionValue] = {"max-model-len": answer.at_tokens}
+    options["tensor-parallel-size"] = configuration.tensor_parallel_size
+    if configuration.pipeline_parallel_size > 1:
+        options["pipeline-parallel-size"] = configuration.pipeline_parallel_size
+    if configuration.gpu_memory_utilization is not None:
+        options["gpu-memory-utilization"] = configuration.gpu_memory_utilization
+    if configuration.kv_cache_memory_bytes is not None:
+        options["kv-cache-memory-bytes"] = configuration.kv_cache_memory_bytes
+    options["max-num-seqs"] = configuration.max_num_seqs or 0
+    options["max-num-batched-tokens"] = configuration.max_num_batched_tokens or 0
+    options["kv-cache-dtype"] = configuration.kv_cache_dtype
+    return options
 
 
-def _rank(candidate: Candidate, wish: Wish) -> tuple[float, ...]:
-    """Sort key: what meets the wish first, unquantised KV cache before FP8, then by the objective."""
-    configuration = candidate.configuration
-    shards = configuration.tensor_parallel_size
-    quantised = float(configuration.kv_cache_dtype != "auto")
-    by_objective: Sequence[float] = {
-        "throughput": (quantised, shards),
-        "latency": (quantised, -shards),
-        "context": (-candidate.answer.kv_cache_tokens, shards),
-    }[wish.objective]
-    return (float(not candidate.meets_the_wish), *by_objective)
+def serve_command(configuration: EngineConfiguration, answer: Estimate, *, model_path: str) -> str:
+    """The exact `vllm serve` line of a configuration."""
+    options = options_of(configuration, answer)
+    if configuration.device.accelerator == "cpu":
+        del options["tensor-parallel-size"]
+    if configuration.kv_cache_dtype == "auto":
+        del options["kv-cache-dtype"]
+    words = [f"--{name} {value}" for name, value in options.items()]
+    return " ".join(["vllm", "serve", model_path, *words])

@@ -1,4 +1,4 @@
-"""Wish: what one engine of one model shall offer, whoever asked for it (a site's request or the command line)."""
+"""Wish: what the engines of one model shall offer, whoever asked for it (a site's request or the command line)."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,16 @@ from sizing.request import Objective, Quality
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """For one engine: the window it must offer and the requests that must be in flight at once.
+    """The window each engine must offer and the requests that must be in flight at once, over all engines.
 
-    `context_tokens` None means the longest window that fits. `users_count` is per engine.
+    `context_tokens` None means the longest window that fits. `request_tokens` (prompt and answer of a usual request)
+    None means that every request may fill the window. The times are wishes for the slowest tolerable answer.
     """
 
     context_tokens: int | None
     users_count: int
     objective: Objective = "throughput"
     quality: Quality = "strict"
+    request_tokens: int | None = None
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None

