@@ -8,113 +8,17 @@ import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
-import yaml
-
-from sizing.device import Device, find_gpu
-from sizing.documents import Part
-from sizing.engine_settings import EngineConfiguration
 from sizing.errors import SizingError, UnknownFact
 from sizing.estimate import Estimate, estimate
-from sizing.model_facts import load_model_facts
 from sizing.units import GIB
+from tools.hold_out_overhead import hold_out_lines
+from tools.start_up_ledgers import Ledger, ledger_file
 
-LEDGERS = Path(__file__).resolve().parents[1] / "tests" / "golden" / "start_up_ledgers.yaml"
 MEDIAN_TARGET_RATIO = 0.05
 NINETIETH_TARGET_RATIO = 0.15
 INTERVAL_TARGET_RATIO = 0.90
-
-
-class Observed(Part):
-    """What the engine logged, per rank."""
-
-    weights_gib: float | None = None
-    activation_gib: float | None = None
-    non_torch_gib: float | None = None
-    cuda_graph_gib: float | None = None
-    cuda_graph_estimated_gib: float | None = None
-    kv_cache_gib: float | None = None
-    kv_cache_tokens: int | None = None
-    max_concurrency: float | None = None
-
-
-class Ledger(Part):
-    """One start of an engine."""
-
-    id: str
-    source: str
-    model: str
-    gpu: str
-    vllm_version: str
-    gpu_memory_utilization: float
-    max_model_len: int
-    max_num_batched_tokens: int
-    max_num_seqs: int
-    tensor_parallel_size: int = 1
-    kv_cache_dtype: str = "auto"
-    enforce_eager: bool = False
-    language_model_only: bool = False
-    limit_mm_per_prompt: dict[str, int] | None = None
-    memory_usable_gib: float | None = None
-    refused: bool = False
-    assumed: str = ""
-    observed: Observed
-
-    def configuration(self) -> EngineConfiguration:
-        """What was started. Raises UnknownFact for what the catalogue does not hold."""
-        return EngineConfiguration(
-            model=load_model_facts(self.model),
-            device=self._device(),
-            tensor_parallel_size=self.tensor_parallel_size,
-            gpu_memory_utilization=self.gpu_memory_utilization,
-            max_model_len=self.max_model_len,
-            kv_cache_dtype=self.kv_cache_dtype,
-            max_num_batched_tokens=self.max_num_batched_tokens,
-            max_num_seqs=self.max_num_seqs,
-            enforce_eager=self.enforce_eager,
-            language_model_only=self.language_model_only,
-            limit_mm_per_prompt=self.limit_mm_per_prompt,
-            vllm_version=self.vllm_version,
-        )
-
-    def _device(self) -> Device:
-        if self.memory_usable_gib is None:
-            return Device.of_gpu(find_gpu(self.gpu).as_gpu())
-        usable_bytes = int(self.memory_usable_gib * GIB)
-        return Device(
-            accelerator="cuda",
-            name=self.gpu,
-            compute_capability=(12, 1),
-            memory_total_bytes=usable_bytes,
-            memory_usable_bytes=usable_bytes,
-            memory_unified=True,
-        )
-
-
-class ProfileRun(Part):
-    """The profile run of a model outside the catalogue."""
-
-    id: str
-    source: str
-    hidden_size: int
-    intermediate_size: int
-    vocabulary_size: int
-    layers: int
-    shards: int
-    activation_gib: float
-    graph_gib: float
-
-
-class LedgerFile(Part):
-    """tests/golden/start_up_ledgers.yaml."""
-
-    ledgers: tuple[Ledger, ...]
-    refusals: tuple[Ledger, ...]
-    profile_runs: tuple[ProfileRun, ...]
-    excluded: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +43,6 @@ class Judged:
     @property
     def interval_holds(self) -> bool:
         return self.low_gib <= self.observed_gib <= self.high_gib
-
-
-@cache
-def ledger_file() -> LedgerFile:
-    """The ledgers."""
-    return LedgerFile.model_validate(yaml.safe_load(LEDGERS.read_text(encoding="utf-8")))
 
 
 def judged(ledger: Ledger) -> Judged:
@@ -228,6 +126,10 @@ def section() -> Iterator[str]:
     yield "| ledger | GPU | vLLM | predicted GiB | logged GiB | error | interval GiB | holds | left open |"
     yield "| --- | --- | --- | ---: | ---: | ---: | --- | --- | --- |"
     yield from (_line(row) for row in rows)
+    yield ""
+    yield "Constants that are fitted, each profile run predicted by the constants of all others:"
+    yield ""
+    yield from hold_out_lines()
     yield ""
     yield "Starts that vLLM refused; sizing must never say that they fit:"
     yield ""

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tools.judge_ledgers import Judged, judged, ledger_file, ledgers_judged, score, section
+from tools.judge_ledgers import Judged, judged, ledgers_judged, score, section
+from tools.start_up_ledgers import ledger_file
 
 ENOUGH_ROWS = 20
 

@@ -11,7 +11,7 @@ from sizing.overhead_table import runner_of, version_key
 from sizing.profile_run import Batch, Peak, profile_peak, rotary_bytes
 from sizing.units import GIB
 from tests.fakes.engines import on_gpu, tiny_qwen
-from tools.judge_ledgers import ProfileRun, ledger_file
+from tools.start_up_ledgers import ProfileRun, ledger_file
 
 
 def _batch(**changes: object) -> Batch:

@@ -25,8 +25,8 @@ START = (
     "(EngineCore pid=1) INFO [model_runner.py:407] Model loading took 15.27 GiB memory and 5.4 seconds",
     "(EngineCore pid=1) INFO [gpu_worker.py:692] Available KV cache memory: 53.5 GiB",
     "(EngineCore pid=1) INFO [gpu_worker.py:955] Free memory on device (78.68/79.18 GiB) on startup. Desired GPU "
-    "memory utilization is (0.9, 71.26 GiB). Actual usage is 15.6 GiB for consumed memory (weights + non-torch), 2.16 GiB for "
-    "peak activation, and 0.23 GiB for CUDAGraph memory.",
+    "memory utilization is (0.9, 71.26 GiB). Actual usage is 15.6 GiB for consumed memory (weights + non-torch), 2.16 "
+    "GiB for peak activation, and 0.23 GiB for CUDAGraph memory.",
 )
 USER_LINE = "INFO [logger.py:39] Received request with 53.5 GiB of prose"
 
