@@ -6,7 +6,7 @@ VENV := .venv/bin
 ANSIBLE_PLAYBOOKS := site.yml playbooks
 export UV_SYSTEM_CERTS ?= 1
 
-.PHONY: help setup demo demo-down test lint unit lab-tier lock artifacts vault schema clean
+.PHONY: help setup demo demo-down test lint unit lab-tier live lock artifacts vault schema clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ unit: setup ## The required tier: no root, no network, no GPU
 
 lab-tier: setup ## The lab tier: real systemd hosts, needs root
 	@$(VENV)/python -m pytest -m lab
+
+live: setup ## The live tier: a real GPU; skips with a reason where there is none
+	@$(VENV)/python -m pytest -m live tests/live -s
 
 lock: setup ## Resolve the locks of engine and gateway again
 	@$(VENV)/python tools/lock.py
