@@ -78,6 +78,8 @@ def recommend_command(
     Exit code 3: the wish cannot be met; the line names the cheapest change that would meet it.
     """
     if site is not None:
+        if calibration:
+            raise typer.BadParameter("--calibration is for the devices of one host; --site does not read it yet")
         if model or gpu or hardware or context or prompt_tokens or output_tokens or ttft_ms or tpot_ms:
             raise typer.BadParameter("--site reads models, hardware and wishes from the site; give no other option")
         from sizing.cli_recommend_site import answer_for_site  # noqa: PLC0415 - a plan needs far more than an answer

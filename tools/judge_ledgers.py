@@ -104,13 +104,11 @@ def score(rows: tuple[Judged, ...]) -> Score | None:
     )
 
 
-def section() -> Iterator[str]:
+def section_lines() -> Iterator[str]:
     """Lines of Markdown: the scores, every row, the refusals, and what was left out."""
     rows = ledgers_judged()
     published = tuple(row for row in rows if not row.ledger.id.startswith("llmd-"))
     series = tuple(row for row in rows if row.ledger.id.startswith("llmd-"))
-    yield "## KV pool against published start-up logs"
-    yield ""
     yield "| ledgers | n | median error | 90th percentile | interval holds |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     for name, group in (("single logs", published), ("series on H100, vLLM 0.19.0", series), ("all", rows)):
@@ -159,7 +157,7 @@ def _line(row: Judged) -> str:
 def main() -> int:
     """Prints the section."""
     try:
-        sys.stdout.write("\n".join(section()) + "\n")
+        sys.stdout.write("\n".join(section_lines()) + "\n")
     except SizingError as error:
         sys.stderr.write(f"judge_ledgers: {error}\n")
         return error.exit_code

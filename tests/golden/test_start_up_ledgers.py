@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.judge_ledgers import Judged, judged, ledgers_judged, score, section
+from tools.judge_ledgers import Judged, judged, ledgers_judged, score, section_lines
 from tools.start_up_ledgers import ledger_file
 
 ENOUGH_ROWS = 20
@@ -32,5 +32,5 @@ def test_every_ledger_that_was_read_is_judged_or_named_with_a_reason() -> None:
 
     assert len(set(names)) == len(names)
     assert not set(names) & set(ledger_file().excluded)
-    page = "\n".join(section())
+    page = "\n".join(section_lines())
     assert [] == [name for name in (*names, *ledger_file().excluded) if name not in page]

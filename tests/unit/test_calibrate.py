@@ -192,8 +192,10 @@ def test_the_command_writes_a_document_that_estimate_reads(log: Path, tmp_path: 
     assert 1 == len(Calibration.load(path).starts)
     options = ["--model", "Qwen/Qwen3-8B", "--gpu", "H100", "--calibration", str(path), "--json"]
     estimated = llm_size("estimate", "--max-model-len", "8192", *options)
+    recommended = llm_size("recommend", "--context", "8192", *options)
     named = "calibration.json: 1 start on NVIDIA H100 80GB HBM3"
     assert named == json.loads(estimated.stdout)["calibration"]
+    assert named in recommended.stdout
 
 
 def test_memory_that_two_kinds_of_gpu_have_asks_for_the_name(log: Path) -> None:
