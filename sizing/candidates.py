@@ -85,14 +85,17 @@ def rank_of(candidate: Candidate, wish: Wish) -> tuple[float, ...]:
     """Sort key: what meets the wish first, then by the objective; of equal ones the smaller GPU, which leaves the
     larger to those who need it. Where no window was asked for, the longest comes first."""
     shape, answer = candidate.shape, candidate.answer
+    beyond_an_island = shape.pipeline > 1 or shape.across_pcie
     by_objective: tuple[float, ...] = {
-        "throughput": (candidate.gpu_count, shape.across_pcie, candidate.fp8_steps, shape.gpu_count),
+        "throughput": (beyond_an_island, candidate.gpu_count, shape.across_pcie, candidate.fp8_steps, shape.gpu_count),
         "latency": (shape.pipeline, -shape.tensor, candidate.fp8_steps, candidate.gpu_count),
         "context": (-answer.kv_cache_tokens * candidate.engine_count, candidate.gpu_count, candidate.fp8_steps),
     }[wish.objective]
+    if not candidate.meets_the_wish:
+        return (1.0, float(answer.verdict == "refused"), shape.gpu_count, candidate.fp8_steps, shape.across_pcie)
     window = -answer.at_tokens if wish.context_tokens is None else 0
     memory_bytes = candidate.configuration.device.memory_usable_bytes
-    return (float(not candidate.meets_the_wish), window, *by_objective, memory_bytes)
+    return (0.0, window, *by_objective, memory_bytes)
 
 
 def fp8_release_of(model: ModelFacts) -> ModelFacts | None:

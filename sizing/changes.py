@@ -22,6 +22,8 @@ PURCHASE_COST = 1.0
 """Guesses that put the changes in order; a change of the wish costs the share of it that is given up."""
 
 GPUS_OF_A_HOST = 8
+LARGER_GPU_RATIO = 1.1
+"""Another GPU is offered only where it has a tenth more memory: less is no reason to buy one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,9 @@ def _more_gpus(model: ModelFacts, pools: Sequence[Pool], wish: Wish) -> Iterator
                 continue
             if pool.device_count + more > GPUS_OF_A_HOST:
                 continue
-            if _meeting(model, [_larger(pool, more)], wish):
+            larger = _larger(pool, more)
+            meeting = _meeting(model, [larger], wish)
+            if any(candidate.shape.pipeline == 1 or len(larger.islands) > 1 for candidate in meeting):
                 text = f"{more} more {pool.device.name}, {pool.device_count + more} in all"
                 yield Change(kind="more_gpus", text=text, cost=PURCHASE_COST + more / GPUS_OF_A_HOST)
                 return
@@ -129,7 +133,9 @@ def _another_gpu(model: ModelFacts, pools: Sequence[Pool], wish: Wish) -> Iterat
     rows = [row for row in known_gpus() if row.memory_total_mib is not None]
     for row in sorted(rows, key=lambda row: (row.memory_total_mib or 0, row.nvml_name)):
         gpu = row.as_gpu()
-        if gpu.memory_usable_bytes <= present and all(pool.device.accelerator == "cuda" for pool in pools):
+        if gpu.memory_usable_bytes < LARGER_GPU_RATIO * present and all(
+            pool.device.accelerator == "cuda" for pool in pools
+        ):
             continue
         meeting = _meeting(model, [pool_of_catalogue(gpu, count)], wish)
         if meeting:

@@ -42,32 +42,32 @@ def rejection_of(
 ) -> str:
     """Why these engines do not meet the wish; empty if they do."""
     if answer.verdict == "refused":
-        return f"vLLM refuses it: {answer.refusals[0].message}"
+        return f"is refused by vLLM: {answer.refusals[0].message}"
     if answer.verdict == "does_not_fit":
         return _does_not_fit(configuration, answer)
     low_bytes, _ = answer.interval.kv_cache_bytes
     if answer.interval.kv_cache_tokens[0] == 0:
         return (
-            f"{configuration.model.name} on {devices_text(configuration)} with {answer.at_tokens} tokens is too close "
-            f"to call: {gib_text(answer.per_gpu.kv_cache_bytes)} are likely to remain for the KV cache, but as little "
+            f"on {devices_text(configuration)} with {answer.at_tokens} tokens is too close to call: {gib_text(answer.per_gpu.kv_cache_bytes)} are likely to remain for the KV cache, but as little "
             f"as {gib_text(low_bytes)} has been seen, and with that vLLM would not start"
         )
     if engine_count == 0:
-        return f"no {devices_text(configuration)} are free side by side"
+        return f"needs {devices_text(configuration)} side by side, which are not there"
     if capacity_count * engine_count >= wish.users_count:
         return ""
     length = answer.at_tokens if wish.request_tokens is None else min(wish.request_tokens, answer.at_tokens)
-    of_each = f"{engine_count} engines of {devices_text(configuration)}, each with " if engine_count > 1 else ""
+    engines = f"{engine_count} engines, each of " if engine_count > 1 else ""
     holds = answer.max_concurrency if wish.request_tokens is None else capacity_count
     return (
-        f"{of_each}{gib_text(answer.per_gpu.kv_cache_bytes)} of KV cache hold {holds:.1f} requests of "
-        f"{length} tokens at once; {wish.users_count} are wished"
+        f"on {engines}{devices_text(configuration)} has {gib_text(answer.per_gpu.kv_cache_bytes)} of KV cache on each "
+        f"{'host' if configuration.device.accelerator == 'cpu' else 'GPU'}, which hold {holds:.1f} requests of {length} "
+        f"tokens at once{' in each' if engines else ''}; {wish.users_count} are wished"
     )
 
 
 def _does_not_fit(configuration: EngineConfiguration, answer: Estimate) -> str:
     memory, longest = answer.per_gpu, answer.limits.max_model_len_tokens
-    start = f"{configuration.model.name} does not fit {devices_text(configuration)}: "
+    start = f"does not fit {devices_text(configuration)}: "
     each = "on each GPU" if configuration.device.accelerator == "cuda" else "of memory"
     working_bytes = memory.activation_bytes + memory.non_torch_bytes + memory.cuda_graph_bytes
     may_use = f"vLLM may use {gib_text(memory.requested_bytes)}"

@@ -210,12 +210,21 @@ def _unmet(
         )
         return Recommended(ranked=tuple(ranked), unmet=line, changes=())
     changes = changes_for(hopeless, pools, wish)
-    tried = weighed[models.index(hopeless)]
-    reasons = dict.fromkeys(candidate.rejection for candidate in tried)
-    first = next(iter(reasons), "") or _nothing_free(pools)
-    others = f" (and {len(reasons) - 1} other reasons, see --json)" if len(reasons) > 1 else ""
-    line = f"{hopeless.name}: {first}{others}; {changes_text(changes)}"
-    return Recommended(ranked=tuple(ranked), unmet=line, changes=changes)
+    closest = _closest(weighed[models.index(hopeless)])
+    reason = f"has no GPU: {_nothing_free(pools)}" if closest is None else closest.rejection
+    name = hopeless.name if closest is None else closest.configuration.model.name
+    return Recommended(ranked=tuple(ranked), unmet=f"{name} {reason}; {changes_text(changes)}", changes=changes)
+
+
+def _closest(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The one that comes nearest to the wish: it holds the most requests, else it has the most GPUs."""
+
+    def nearness(candidate: Candidate) -> tuple[float, ...]:
+        held = candidate.capacity_count * candidate.engine_count
+        accepted = candidate.answer.verdict != "refused"
+        return (accepted, candidate.answer.verdict == "fits", held, candidate.shape.gpu_count)
+
+    return max(candidates, key=nearness, default=None)
 
 
 def _nothing_free(pools: Sequence[Pool]) -> str:
