@@ -8,7 +8,9 @@ import typer
 
 from sizing.answer import Estimate, Refusal
 from sizing.cli_bars import print_estimate
+from sizing.cli_calibrate import CALIBRATION_HELP, with_calibration
 from sizing.cli_console import answer, human_console
+from sizing.cli_diff import print_differences
 from sizing.cli_inputs import Devices, choose_devices, choose_model, quantity, quantity_or_auto
 from sizing.engine_defaults import DEFAULT_VLLM_VERSION
 from sizing.errors import EngineRefuses
@@ -19,6 +21,7 @@ Examples:
   llm-size estimate --model Qwen/Qwen3-32B --gpu "NVIDIA H100 80GB HBM3" --max-model-len 32768
   llm-size estimate --model google/gemma-3-27b-it --gpu L40S:2 --tensor-parallel-size 2 --json
   llm-size estimate --model-dir ./my-model --hardware hardware.json
+  llm-size estimate --model Qwen/Qwen3.5-27B --gpu H100 --max-model-len 32k --diff-versions 0.32.0,0.33.0
 """
 
 
@@ -54,6 +57,10 @@ def estimate_command(
         str | None, typer.Option(metavar="N", help="A KV cache of this size; skips the estimate of the rest.")
     ] = None,
     vllm_version: Annotated[str, typer.Option(metavar="VERSION")] = DEFAULT_VLLM_VERSION,
+    diff_versions: Annotated[
+        str | None, typer.Option(metavar="A,B", help="What changes between two versions of vLLM instead.")
+    ] = None,
+    calibration: Annotated[Path | None, typer.Option(metavar="FILE", help=CALIBRATION_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON on stdout.")] = False,
 ) -> int:
     """What happens if I run exactly this? One configuration in, one memory budget and verdict out.
@@ -64,26 +71,28 @@ def estimate_command(
     facts = choose_model(model=model, model_dir=model_dir, config=config)
     devices = choose_devices(gpu=gpu, hardware=hardware, co_tenants_stay=gpu is None and hardware is None)
     wanted_count = tensor_parallel_size * pipeline_parallel_size
-    result = estimate(
-        EngineConfiguration(
-            model=facts,
-            device=devices.device,
-            tensor_parallel_size=tensor_parallel_size,
-            pipeline_parallel_size=pipeline_parallel_size,
-            gpu_memory_utilization=gpu_memory_utilization,
-            max_model_len=None if max_model_len is None else quantity_or_auto(max_model_len),
-            quantization=None if quantization == "none" else quantization,
-            kv_cache_dtype=kv_cache_dtype,
-            max_num_batched_tokens=None if max_num_batched_tokens is None else quantity(max_num_batched_tokens),
-            max_num_seqs=max_num_seqs,
-            enforce_eager=enforce_eager,
-            block_size=block_size,
-            kv_cache_memory_bytes=None if kv_cache_memory_bytes is None else quantity(kv_cache_memory_bytes),
-            language_model_only=language_model_only,
-            limit_mm_per_prompt=None if limit_mm_per_prompt is None else _limits(limit_mm_per_prompt),
-            vllm_version=vllm_version,
-        )
+    configuration = EngineConfiguration(
+        model=facts,
+        device=with_calibration(devices.device, calibration),
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+        gpu_memory_utilization=gpu_memory_utilization,
+        max_model_len=None if max_model_len is None else quantity_or_auto(max_model_len),
+        quantization=None if quantization == "none" else quantization,
+        kv_cache_dtype=kv_cache_dtype,
+        max_num_batched_tokens=None if max_num_batched_tokens is None else quantity(max_num_batched_tokens),
+        max_num_seqs=max_num_seqs,
+        enforce_eager=enforce_eager,
+        block_size=block_size,
+        kv_cache_memory_bytes=None if kv_cache_memory_bytes is None else quantity(kv_cache_memory_bytes),
+        language_model_only=language_model_only,
+        limit_mm_per_prompt=None if limit_mm_per_prompt is None else _limits(limit_mm_per_prompt),
+        vllm_version=vllm_version,
     )
+    if diff_versions is not None:
+        title = f"{facts.name} on {wanted_count} x {devices.device.name}"
+        return print_differences(configuration, diff_versions, title=title, as_json=as_json)
+    result = estimate(configuration)
     named_count = wanted_count if gpu is not None and ":" not in gpu else devices.count
     if wanted_count > named_count and devices.device.accelerator == "cuda":
         result = _too_few_gpus(result, wanted_count, devices)

@@ -30,6 +30,7 @@ class Configuration:
     max_num_seqs: int
     kv_cache_dtype: str
     multimodal: bool
+    finer_expert_blocks: bool
     requested_bytes: int | None
     free_bytes: int
 
@@ -110,7 +111,7 @@ def _fp8_blocks(configuration: Configuration) -> Iterator[Refused]:
     model, size = configuration.model, configuration.tensor_parallel_size
     if size == 1 or not dimensions_work(model, size, multimodal=configuration.multimodal):
         return
-    for part in fp8_partitions(model, size):
+    for part in fp8_partitions(model, size, finer_expert_blocks=configuration.finer_expert_blocks):
         if part.size % part.block:
             yield Refused(
                 rule="fp8_blocks",
@@ -222,7 +223,12 @@ _RULES: tuple[Callable[[Configuration], Iterator[Refused]], ...] = (
 
 
 def _try_size(configuration: Configuration) -> str:
-    size = working_size(configuration.model, configuration.tensor_parallel_size, multimodal=configuration.multimodal)
+    size = working_size(
+        configuration.model,
+        configuration.tensor_parallel_size,
+        multimodal=configuration.multimodal,
+        finer_expert_blocks=configuration.finer_expert_blocks,
+    )
     return "No tensor-parallel size works." if size is None else f"Use --tensor-parallel-size {size}."
 
 

@@ -12,16 +12,12 @@ from sizing.catalogue import catalogue_document
 from sizing.device import Device
 from sizing.documents import Part
 from sizing.errors import EngineRefuses, UnknownFact
-from sizing.kv_groups import StateRules
+from sizing.kv_groups import CapacityRules, StateRules, TokensAre
 from sizing.model_shape import ModelFacts
 from sizing.units import GIB
 
 BFLOAT16_CAPABILITY = (8, 0)
 """vllm/platforms/cuda.py:255-264 (0.32.0): below it the supported dtypes are float16 and float32."""
-
-
-STATES_WITH_CHECKPOINT = 3
-"""A state to read, one to write and the checkpoint (v1/kv_cache_interface.py:1138, 0.33.0)."""
 
 
 class _BatchRow(Part):
@@ -49,7 +45,15 @@ class _DeviceRow(Part):
 
 
 class _VersionRow(Part):
+    judged: str | None = None
+    read: str | None = None
     gpu_memory_utilization: float
+    tokens_are: TokensAre
+    null_block_is_held_back: bool
+    in_flight_batches_count: bool
+    state_blocks: int
+    finer_expert_blocks: bool
+    states_bound_sequences: bool
     cuda: _DeviceRow
     cpu: _DeviceRow
 
@@ -78,12 +82,21 @@ class EngineDefaults:
     block_size_tokens: int
     async_scheduling: bool
     asynchronous_batches_count: int
+    in_flight_batches_count: bool
     state_rules: StateRules
+    capacity_rules: CapacityRules
+    finer_expert_blocks: bool
+    states_bound_sequences: bool
 
 
 def supported_vllm_versions() -> tuple[str, ...]:
-    """The versions that the catalogue knows."""
+    """The minor versions that the catalogue knows, newest first."""
     return tuple(_table().versions)
+
+
+def is_judged(vllm_version: str) -> bool:
+    """Whether sizing was compared with the own code of exactly this version; others are extrapolated."""
+    return _version_row(vllm_version).judged == vllm_version
 
 
 def require_deployable(vllm_version: str) -> None:
@@ -104,10 +117,7 @@ def defaults_for(
     device: Device, *, vllm_version: str = DEFAULT_VLLM_VERSION, world_size_count: int = 1
 ) -> EngineDefaults:
     """vLLM's defaults for the API server on `device`; `world_size_count` is tensor times pipeline parallel size."""
-    version = _table().versions.get(vllm_version)
-    if version is None:
-        known = ", ".join(_table().versions)
-        raise UnknownFact(f"vLLM {vllm_version} is not in the catalogue; known: {known}")
+    version = _version_row(vllm_version)
     row = version.cuda if device.accelerator == "cuda" else version.cpu
     batch = next(
         batch
@@ -123,20 +133,36 @@ def defaults_for(
         block_size_tokens=row.block_size_tokens,
         async_scheduling=row.async_scheduling,
         asynchronous_batches_count=row.batches_in_flight,
-        state_rules=_state_rules(row, device),
+        in_flight_batches_count=version.in_flight_batches_count,
+        state_rules=_state_rules(row, device, blocks_per_request=version.state_blocks),
+        capacity_rules=CapacityRules(
+            null_block_is_held_back=version.null_block_is_held_back, tokens_are=version.tokens_are
+        ),
+        finer_expert_blocks=version.finer_expert_blocks,
+        states_bound_sequences=version.states_bound_sequences and device.accelerator == "cuda",
     )
 
 
-def _state_rules(row: _DeviceRow, device: Device) -> StateRules:
-    """Blocks for linear-attention states; 0.33 keeps checkpoints where FlashInfer computes them
+def _version_row(vllm_version: str) -> _VersionRow:
+    """The row of a release: patch releases share their minor version's."""
+    key = ".".join(str(part) for part in _version_key(vllm_version)[:2])
+    row = _table().versions.get(key)
+    if row is None:
+        newest, oldest = supported_vllm_versions()[0], supported_vllm_versions()[-1]
+        raise UnknownFact(f"vLLM {vllm_version} is not in the catalogue; known: {oldest} to {newest}")
+    return row
+
+
+def _state_rules(row: _DeviceRow, device: Device, *, blocks_per_request: int) -> StateRules:
+    """Blocks for linear-attention states; 0.33 keeps one more, a checkpoint, where FlashInfer computes them
     (layers/mamba/gdn/qwen_gdn_linear_attn.py:249-270, 691-696, 0.33.0)."""
     checkpoints, capability = row.state_checkpoints, device.compute_capability
     if checkpoints is None or capability is None or capability[0] not in checkpoints.capability_majors:
-        return StateRules(kernel_block_tokens=row.kernel_block_tokens)
+        return StateRules(kernel_block_tokens=row.kernel_block_tokens, blocks_per_request=blocks_per_request)
     return StateRules(
         kernel_block_tokens=row.kernel_block_tokens,
         checkpoint_tokens=checkpoints.block_multiple,
-        blocks_per_request=STATES_WITH_CHECKPOINT,
+        blocks_per_request=blocks_per_request + 1,
     )
 
 

@@ -6,7 +6,7 @@ from math import ceil
 from typing import Literal
 
 from sizing.device import Device
-from sizing.engine_defaults import DEFAULT_VLLM_VERSION, defaults_for, element_bytes
+from sizing.engine_defaults import DEFAULT_VLLM_VERSION, defaults_for, element_bytes, is_judged
 from sizing.errors import SizingError, UnknownFact
 from sizing.kv_cache import KvGeometry, kv_element_bytes, kv_geometry
 from sizing.model_shape import ModelFacts, WeightQuantization
@@ -54,6 +54,9 @@ class Settings:
     geometry: KvGeometry
     block_size_tokens: int
     weights_are_exact: bool
+    finer_expert_blocks: bool
+    sequences_bound_by_blocks: bool
+    version_is_judged: bool
 
 
 def settings_of(configuration: EngineConfiguration) -> Settings:
@@ -102,7 +105,8 @@ def settings_of(configuration: EngineConfiguration) -> Settings:
         block_size_tokens=configuration.block_size or defaults.block_size_tokens,
         model_element_bytes=width,
         state_rules=defaults.state_rules,
-        in_flight_tokens=batched_tokens * (stage_count + int(asynchronous)),
+        capacity_rules=defaults.capacity_rules,
+        in_flight_tokens=batched_tokens * (stage_count + int(asynchronous) if defaults.in_flight_batches_count else 1),
     )
     utilization = configuration.gpu_memory_utilization
     if utilization is None:
@@ -127,6 +131,11 @@ def settings_of(configuration: EngineConfiguration) -> Settings:
         geometry=geometry,
         block_size_tokens=geometry.block_size_tokens,
         weights_are_exact=not quantised_here and model.confidence != "inferred",
+        finer_expert_blocks=defaults.finer_expert_blocks,
+        sequences_bound_by_blocks=(
+            defaults.states_bound_sequences and geometry.has_states and not configuration.enforce_eager
+        ),
+        version_is_judged=is_judged(configuration.vllm_version),
     )
 
 

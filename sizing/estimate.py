@@ -37,6 +37,7 @@ def _as_rules_see_it(settings: Settings, configuration: EngineConfiguration) -> 
         max_num_seqs=settings.max_num_seqs,
         kv_cache_dtype=configuration.kv_cache_dtype,
         multimodal=settings.multimodal,
+        finer_expert_blocks=settings.finer_expert_blocks,
         requested_bytes=settings.requested_bytes,
         free_bytes=device.memory_usable_bytes - device.memory_used_bytes - context_bytes(device),
     )
@@ -63,6 +64,8 @@ def _answer(
     refusals: tuple[Refusal, ...] = ()
     if not capacity.fits:
         refusals = (Refusal(rule="kv_cache", message=capacity.refusal, source=DOES_NOT_FIT_SOURCE),)
+    elif settings.sequences_bound_by_blocks and settings.max_num_seqs > capacity.block_count:
+        refusals = (_more_sequences_than_blocks(settings, capacity),)
     free_bytes = settings.device.memory_usable_bytes - settings.device.memory_used_bytes
     if requested_bytes > free_bytes:
         short = f"needs {gib_text(requested_bytes)}, {settings.device.name} offers {gib_text(free_bytes)}"
@@ -91,7 +94,9 @@ def _answer(
             max_model_len_tokens=longest_length(
                 settings.geometry, budget.kv_bytes, at_most_tokens=settings.model.max_model_len_tokens
             ),
-            max_num_seqs=settings.max_num_batched_tokens,
+            max_num_seqs=min(settings.max_num_batched_tokens, capacity.block_count)
+            if settings.sequences_bound_by_blocks
+            else settings.max_num_batched_tokens,
         ),
         refusals=refusals,
         interval=Interval(
@@ -100,6 +105,16 @@ def _answer(
         ),
         provenance=_provenance(settings, overhead),
         calibration=_calibration(settings, budget),
+    )
+
+
+def _more_sequences_than_blocks(settings: Settings, capacity: KvCapacity) -> Refusal:
+    return Refusal(
+        rule="state_blocks",
+        message=f"max_num_seqs ({settings.max_num_seqs}) exceeds available Mamba cache blocks "
+        f"({capacity.block_count}). Each decode sequence requires one Mamba cache block, so CUDA graph capture cannot "
+        f"proceed. Use --max-num-seqs {capacity.block_count} or less, or more memory.",
+        source="vllm/config/compilation.py:1519",
     )
 
 
@@ -143,9 +158,11 @@ def _provenance(settings: Settings, overhead: Overhead) -> dict[str, Provenance]
     pool: Provenance = "calibrated"
     if settings.requested_bytes is None:
         pool = "exact"
-    elif "extrapolated" in terms or not settings.weights_are_exact:
+    elif not settings.version_is_judged or "extrapolated" in terms or not settings.weights_are_exact:
         pool = "extrapolated"
-    beyond_the_golden_table = len(settings.stages) > 1 or settings.model.confidence == "inferred"
+    beyond_the_golden_table = (
+        len(settings.stages) > 1 or settings.model.confidence == "inferred" or not settings.version_is_judged
+    )
     tokens: Provenance = "extrapolated" if beyond_the_golden_table else pool
     return {
         "weights_bytes": "exact" if settings.weights_are_exact else "extrapolated",

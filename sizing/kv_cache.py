@@ -10,10 +10,10 @@
 The fit check holds one block back (the null block). Exact: the golden tests compare with vLLM's own functions.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import floor
 
-from sizing.kv_groups import KvGroup, StateRules, kv_groups
+from sizing.kv_groups import CapacityRules, KvGroup, StateRules, kv_groups
 from sizing.model_shape import Layer
 from sizing.units import GIB
 from sizing.weights import Stage
@@ -33,6 +33,12 @@ class KvGeometry:
     block_size_tokens: int
     in_flight_tokens: int
     bytes_per_block_by_stage: tuple[int, ...]
+    rules: CapacityRules = field(default_factory=CapacityRules)
+
+    @property
+    def has_states(self) -> bool:
+        """Whether requests hold states beside tokens."""
+        return any(group.state_blocks is not None for group in self.groups)
 
     def blocks_per_request(self, length_tokens: int) -> int:
         """Blocks of one request, over all groups."""
@@ -64,6 +70,7 @@ def kv_geometry(
     in_flight_tokens: int,
     model_element_bytes: int = 2,
     state_rules: StateRules | None = None,
+    capacity_rules: CapacityRules | None = None,
 ) -> KvGeometry:
     """The groups of a model's layers and the bytes of one block on every stage."""
     groups = kv_groups(
@@ -86,6 +93,7 @@ def kv_geometry(
         block_size_tokens=min(group.block_tokens for group in groups),
         in_flight_tokens=in_flight_tokens,
         bytes_per_block_by_stage=by_stage,
+        rules=capacity_rules or CapacityRules(),
     )
 
 
@@ -116,9 +124,15 @@ def kv_capacity(
         at_tokens=length_tokens,
         block_count=block_count,
         max_concurrency=concurrency,
-        tokens=floor(concurrency * length_tokens),
+        tokens=_tokens(geometry, block_count, concurrency * length_tokens),
         fits=True,
     )
+
+
+def _tokens(geometry: KvGeometry, block_count: int, held_at_most: float) -> int:
+    if geometry.rules.tokens_are == "concurrency_by_length":
+        return floor(held_at_most)
+    return block_count // len(geometry.groups) * geometry.block_size_tokens
 
 
 def longest_length(geometry: KvGeometry, available_bytes_by_stage: tuple[int, ...], *, at_most_tokens: int) -> int:
@@ -144,7 +158,7 @@ def _needed_and_usable(
 ) -> tuple[tuple[int, int], ...]:
     blocks = geometry.blocks_per_request(length_tokens)
     return tuple(
-        (blocks * block_bytes, available_bytes - block_bytes)
+        (blocks * block_bytes, available_bytes - block_bytes * geometry.rules.null_block_is_held_back)
         for available_bytes, block_bytes in zip(
             available_bytes_by_stage, geometry.bytes_per_block_by_stage, strict=True
         )

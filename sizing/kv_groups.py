@@ -13,6 +13,7 @@ groups                     : layers of one kind; hybrids are split into groups o
 from collections import defaultdict
 from dataclasses import dataclass
 from math import lcm
+from typing import Literal
 
 from sizing.layer_weights import kv_heads_per_rank
 from sizing.model_shape import AttentionLayer, GatedDeltaNetLayer, Layer, LayerKind
@@ -20,6 +21,18 @@ from sizing.units import ceil_div, round_up
 
 EQUAL_GROUPS_RATIO = 1.5
 """Up to this ratio of layer counts the smaller kind is padded to the larger (kv_cache_utils.py:1465, 0.32.0)."""
+
+
+TokensAre = Literal["concurrency_by_length", "blocks_by_groups"]
+"""How a version prints the size of its cache: what one more request would hold, or blocks of one group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapacityRules:
+    """What the version decides about the size of the cache, whatever the model."""
+
+    null_block_is_held_back: bool = True
+    tokens_are: TokensAre = "concurrency_by_length"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,11 +37,11 @@ class Partition:
     source: str
 
 
-def working_size(model: ModelFacts, wanted: int, *, multimodal: bool) -> int | None:
+def working_size(model: ModelFacts, wanted: int, *, multimodal: bool, finer_expert_blocks: bool = True) -> int | None:
     """The tensor-parallel size nearest to `wanted` at which no rule about splitting objects; the smaller one of two."""
     for distance in range(1, LONGEST_SEARCH):
         for size in (wanted - distance, wanted + distance):
-            if size >= 1 and _works(model, size, multimodal=multimodal):
+            if size >= 1 and _works(model, size, multimodal=multimodal, finer_expert_blocks=finer_expert_blocks):
                 return size
     return None
 
@@ -79,7 +79,7 @@ def split_dimensions(model: ModelFacts, *, multimodal: bool) -> Iterator[Dimensi
         yield Dimension(name="vision_intermediate_size", size=model.vision.intermediate_size, source=divide)
 
 
-def fp8_partitions(model: ModelFacts, size: int) -> Iterator[Partition]:
+def fp8_partitions(model: ModelFacts, size: int, *, finer_expert_blocks: bool = True) -> Iterator[Partition]:
     """What vLLM checks against the block: inputs of split rows, outputs of split columns."""
     if model.quantization is None or model.quantization.block is None:
         return
@@ -98,16 +98,22 @@ def fp8_partitions(model: ModelFacts, size: int) -> Iterator[Partition]:
         if experts.shared_intermediate_size:
             yield _output(model, experts.shared_intermediate_size // size)
             yield _input(model, experts.shared_intermediate_size // size)
-        yield from _expert_partitions(model, experts.intermediate_size // size, size)
+        yield from _expert_partitions(model, experts.intermediate_size // size, size, finer=finer_expert_blocks)
 
 
-def _works(model: ModelFacts, size: int, *, multimodal: bool) -> bool:
+def _works(model: ModelFacts, size: int, *, multimodal: bool, finer_expert_blocks: bool) -> bool:
     return (
         model.query_head_count % size == 0
         and all(kv_heads_work(heads, size) for heads in {layer.kv_head_count for layer in model.attention_layers})
         and (model.experts is None or size <= model.experts.count)
         and dimensions_work(model, size, multimodal=multimodal)
-        and (size == 1 or all(part.size % part.block == 0 for part in fp8_partitions(model, size)))
+        and (
+            size == 1
+            or all(
+                part.size % part.block == 0
+                for part in fp8_partitions(model, size, finer_expert_blocks=finer_expert_blocks)
+            )
+        )
     )
 
 
@@ -118,9 +124,11 @@ def _attention_partitions(model: ModelFacts, layer: AttentionLayer, size: int) -
     yield _input(model, query)
 
 
-def _expert_partitions(model: ModelFacts, width: int, size: int) -> Iterator[Partition]:
-    """Experts may have finer blocks (fused_moe/oracle/fp8.py:288); only what those cannot divide is refused."""
-    block = expert_block(model.quantization, width=width, hidden_size=model.hidden_size, shards=size)
+def _expert_partitions(model: ModelFacts, width: int, size: int, *, finer: bool) -> Iterator[Partition]:
+    """Experts may have finer blocks from 0.29 on (fused_moe/oracle/fp8.py:288); what those cannot divide is refused."""
+    block = model.quantization.block if model.quantization else None
+    if finer:
+        block = expert_block(model.quantization, width=width, hidden_size=model.hidden_size, shards=size)
     if block is None or width % block[0] == 0:
         return
     yield Partition(
