@@ -68,6 +68,7 @@ def _overhead(settings: Settings, configuration: EngineConfiguration, stage: Sta
         enforce_eager=configuration.enforce_eager,
         multimodal=settings.multimodal,
         limit_mm_per_prompt=configuration.limit_mm_per_prompt or {},
+        max_model_len=settings.length_tokens,
         whole_engine=settings.requested_bytes is None,
         vllm_version=configuration.vllm_version,
     )

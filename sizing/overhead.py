@@ -74,6 +74,7 @@ class Rank:
     enforce_eager: bool
     multimodal: bool
     limit_mm_per_prompt: Mapping[str, int]
+    max_model_len: int
     whole_engine: bool
     vllm_version: str
 
@@ -96,6 +97,7 @@ def overhead_of(model: ModelFacts, device: Device, rank: Rank) -> Overhead:
         compiled=not rank.enforce_eager and device.accelerator == "cuda",
         multimodal=rank.multimodal,
         limit_mm_per_prompt=rank.limit_mm_per_prompt,
+        max_model_len=rank.max_model_len,
     )
     peak = profile_peak(model, batch, runner)
     if device.accelerator == "cpu":

@@ -29,6 +29,10 @@ GEMMA4_VIDEO_PATCHES = 20160
 """32 frames of 70 tokens and their marks, 9 patches to a token: start-up logs say "profiled with 1 video items" for
 2,496 tokens, and the patches meet the ledgers of gemma-4-26b-a4b-nvfp4-5090-*."""
 
+QWEN25_FRAME_PAIRS = 7
+"""A video of 14 frames as large as the largest image, as far as the window holds it: a long window makes start-up peak
+far above the weights (models/qwen2_vl.py, _MAX_FRAMES_PER_VIDEO; ledger qwen2.5-vl-7b-a100-u022-err)."""
+
 GEMMA3_STRETCH = 8
 HYBRID_ROTARY_SHARE = 0.25
 """Qwen3-Next and later turn a quarter of each head."""
@@ -51,6 +55,7 @@ class Batch:
     compiled: bool
     multimodal: bool
     limit_mm_per_prompt: Mapping[str, int]
+    max_model_len: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +149,11 @@ def _encoder_bytes(model: ModelFacts, batch: Batch, hidden_copies: float) -> tup
 
 def _largest_item(tower: VisionTower, batch: Batch) -> tuple[int, int]:
     """Tokens and patches of the item that vLLM profiles with: the modality with the most tokens."""
-    if tower.kind in ("gemma4", "gemma4_unified") and batch.limit_mm_per_prompt.get("video", 1) > 0:
-        return GEMMA4_VIDEO_TOKENS, GEMMA4_VIDEO_PATCHES
-    return tower.tokens_per_image, (tower.image_size // tower.patch_size) ** 2
+    image_tokens, image_patches = tower.tokens_per_image, (tower.image_size // tower.patch_size) ** 2
+    if batch.limit_mm_per_prompt.get("video", 1) > 0:
+        if tower.kind in ("gemma4", "gemma4_unified"):
+            return GEMMA4_VIDEO_TOKENS, GEMMA4_VIDEO_PATCHES
+        if tower.kind == "qwen2_5_vl":
+            pairs = max(1, min(QWEN25_FRAME_PAIRS, batch.max_model_len // image_tokens))
+            return pairs * image_tokens, pairs * image_patches
+    return image_tokens, image_patches

@@ -1,4 +1,4 @@
-"""The part of docs/accuracy.md about GPU memory: the KV pool in bytes against published start-up logs, with every row."""
+"""The part of docs/accuracy.md about GPU memory: the KV pool in bytes against published start-up logs, row by row."""
 
 from tools.accuracy_sections import Section
 from tools.judge_ledgers import Score, ledgers_judged, score, section_lines

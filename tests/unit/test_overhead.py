@@ -25,6 +25,7 @@ def _batch(**changes: object) -> Batch:
         compiled=True,
         multimodal=False,
         limit_mm_per_prompt={},
+        max_model_len=8192,
     )
     return replace(batch, **changes)  # type: ignore[arg-type]
 
@@ -86,6 +87,19 @@ def test_without_compiler_or_embedding_the_first_start_is_like_every_other(chang
 
     assert isinstance(peak, Peak)
     assert peak.warm_bytes == peak.cold_bytes
+
+
+def test_a_long_window_makes_qwen_2_5_vl_profile_a_long_video_unless_videos_are_off() -> None:
+    model = load_model_facts("Qwen/Qwen2.5-VL-7B-Instruct")
+    few = {"max_num_batched_tokens": 2048, "max_num_seqs": 8, "multimodal": True}
+
+    long = profile_peak(model, _batch(max_model_len=128000, **few), "v1")
+    short = profile_peak(model, _batch(max_model_len=8192, **few), "v1")
+    without = profile_peak(model, _batch(max_model_len=128000, limit_mm_per_prompt={"video": 0}, **few), "v1")
+
+    assert long.images_lead
+    assert pytest.approx(7, rel=0.05) == long.cold_bytes / short.cold_bytes
+    assert short == without
 
 
 def test_gemma_3_keeps_half_a_gib_of_stretched_sines() -> None:
