@@ -140,6 +140,8 @@ def _non_torch(model: ModelFacts, device: Device, rank: Rank, runner: Runner) ->
         likely, high = likely + cuda.blackwell_mib, high + 1.5 * cuda.blackwell_mib
     if rank.multimodal:
         high += cuda.tower_high_mib
+    if runner == "v1" and model.gated_delta_net is not None:
+        high += cuda.linear_attention_high_mib
     if rank.shards > 1:
         peers = peers_term(major)
         likely, low, high = likely + peers.mib, low + peers.mib * peers.low, high + peers.mib * peers.high

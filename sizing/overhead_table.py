@@ -84,6 +84,7 @@ class CudaTable(Part):
     penalties_bytes: float
     non_torch: tuple[RunnerTerm, ...]
     tower_high_mib: int
+    linear_attention_high_mib: int
     blackwell_mib: int
     peers: tuple[PeersTerm, ...]
     cuda_graph: tuple[GraphTerm, ...]
