@@ -64,9 +64,11 @@ class Calibration:
 def calibrate(*, steps: Sequence[int] = STEPS, tell: Callable[[Step], None] = lambda _: None) -> Calibration:
     """Climbs the steps until one does not hold."""
     taken: list[Step] = []
+    gc.collect()
+    empty_bytes = _resident_bytes()  # before any stream: later steps reuse the memory of earlier ones
     for streams in steps:
         with null_process("--ttft-ms", "1", "--itl-ms", str(1000 / CHUNKS_PER_SECOND)) as (port, server):
-            step = hold(streams, port=port, server=server)
+            step = hold(streams, port=port, server=server, empty_bytes=empty_bytes)
         taken.append(step)
         tell(step)
         if not step.held:
@@ -83,7 +85,7 @@ def calibrate(*, steps: Sequence[int] = STEPS, tell: Callable[[Step], None] = la
     )
 
 
-def hold(streams: int, *, port: int, server: int, hold_seconds: float = HOLD_SECONDS) -> Step:
+def hold(streams: int, *, port: int, server: int, empty_bytes: int, hold_seconds: float = HOLD_SECONDS) -> Step:
     """Opens `streams` streams over a second and reads them until they end."""
     tokens = round(CHUNKS_PER_SECOND * (RAMP_SECONDS + hold_seconds))
     load = Load(
@@ -95,8 +97,7 @@ def hold(streams: int, *, port: int, server: int, hold_seconds: float = HOLD_SEC
     plan = schedule(load.arrivals, seed=1)
     records: list[Record] = []
     driver = Driver(load, plan, Workload(load, run_id="calibration"), records.append, share=Share())
-    gc.collect()
-    before, server_before = _resident_bytes(), _cpu_seconds(server)
+    server_before = _cpu_seconds(server)
     driver.begin()
     driver.run()
     held = slice(int(RAMP_SECONDS), int(RAMP_SECONDS + hold_seconds))
@@ -110,7 +111,7 @@ def hold(streams: int, *, port: int, server: int, hold_seconds: float = HOLD_SEC
         schedule_delay_p50_ms=float(numpy.percentile(samples.schedule_delay_ms, 50)),
         schedule_delay_p99_ms=float(numpy.percentile(samples.schedule_delay_ms, 99)),
         itl_p99_ms=float(numpy.percentile(samples.itl_ms, 99)) if len(samples.itl_ms) else 0.0,
-        bytes_per_stream=max(0, _resident_bytes() - before) // streams,
+        bytes_per_stream=max(0, _resident_bytes() - empty_bytes) // streams,
         failures=sum(record.outcome != OK for record in records),
     )
 

@@ -154,7 +154,7 @@ def _tools(environments: Path) -> list[Tool]:
     return [
         Tool(name="llm-appliance", command=ours, few=100, many=1000),
         Tool(name="Locust with OpenAI's client", command=locust_openai, few=20, many=100),
-        Tool(name="GuideLLM", command=guide, few=20, many=100),
+        Tool(name="GuideLLM", command=guide, few=20, many=400),
     ]
 
 

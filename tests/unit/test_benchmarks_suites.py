@@ -37,9 +37,9 @@ def test_the_sweep_finds_the_capacity_that_the_site_has() -> None:
         simulated_site(**SITE),
         TARGET,
         workload=Workload(),
-        first_rate=10,
-        seconds=30,
-        warmup_seconds=5,
+        first_rate=25,
+        seconds=20,
+        warmup_seconds=4,
         halvings=3,
         tell=told.append,
     )
