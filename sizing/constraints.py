@@ -13,6 +13,7 @@ from sizing.splitting import dimensions_work, fp8_partitions, kv_heads_work, spl
 
 FP8_WEIGHTS_CAPABILITY = (7, 5)
 FP8_KV_CAPABILITY = (8, 9)
+WIDEST_FLASHINFER_HEAD = 256
 FLASHINFER_CAPABILITY = (8, 0)
 """From here on vLLM prefers backends that store FP8 without computing in it; below, only the Triton backend is left."""
 
@@ -160,8 +161,8 @@ def _fp8_kv_capability(configuration: Configuration) -> Iterator[Refused]:
     capability = configuration.device.compute_capability
     if not configuration.kv_cache_dtype.startswith("fp8") or capability is None or capability >= FP8_KV_CAPABILITY:
         return
-    if not configuration.multimodal and capability >= FLASHINFER_CAPABILITY:
-        return  # FlashInfer stores FP8 there; images need the Triton backend
+    if not _needs_triton(configuration) and capability >= FLASHINFER_CAPABILITY:
+        return  # FlashInfer stores FP8 there
     name = configuration.device.name
     yield Refused(
         rule="fp8_kv_capability",
@@ -169,6 +170,35 @@ def _fp8_kv_capability(configuration: Configuration) -> Iterator[Refused]:
         f"{capability[0]}.{capability[1]}); native FP8 (fp8e4nv) requires SM89+. Use --kv-cache-dtype auto.",
         source="vllm/v1/attention/backends/triton_attn.py:486",
     )
+
+
+def _needs_triton(configuration: Configuration) -> bool:
+    """Gemma's images attend in both directions, and Gemma 4's widest heads are too wide for the other backends
+    (vllm/model_executor/models/config.py:229-290)."""
+    model = configuration.model
+    widest = max(layer.head_dim for layer in model.attention_layers)
+    return widest > WIDEST_FLASHINFER_HEAD or (configuration.multimodal and model.images_attend_both_ways)
+
+
+def _fp8_experts_capability(configuration: Configuration) -> Iterator[Refused]:
+    """Blocks that are not the checkpoint's are computed by Triton alone, which computes FP8 from 8.9 on."""
+    model, capability, size = (
+        configuration.model,
+        configuration.device.compute_capability,
+        configuration.tensor_parallel_size,
+    )
+    if model.experts is None or model.quantization is None or capability is None or capability >= FP8_KV_CAPABILITY:
+        return
+    block = model.quantization.block
+    if block is not None and model.experts.intermediate_size // size % block[0]:
+        yield Refused(
+            rule="fp8_experts_capability",
+            message="No FP8 MoE backend supports the deployment configuration: experts of "
+            f"{model.experts.intermediate_size // size} on a rank need blocks finer than {block[0]}, which takes "
+            f"compute capability 8.9; {configuration.device.name} has {capability[0]}.{capability[1]}. "
+            f"{_try_size(configuration, finer_expert_blocks=False)}",
+            source="vllm/model_executor/layers/fused_moe/oracle/fp8.py:288",
+        )
 
 
 def _fp8_on_cpu(configuration: Configuration) -> Iterator[Refused]:
@@ -217,17 +247,18 @@ _RULES: tuple[Callable[[Configuration], Iterator[Refused]], ...] = (
     _pipeline,
     _batch,
     _fp8_kv_capability,
+    _fp8_experts_capability,
     _fp8_on_cpu,
     _free_memory,
 )
 
 
-def _try_size(configuration: Configuration) -> str:
+def _try_size(configuration: Configuration, *, finer_expert_blocks: bool | None = None) -> str:
     size = working_size(
         configuration.model,
         configuration.tensor_parallel_size,
         multimodal=configuration.multimodal,
-        finer_expert_blocks=configuration.finer_expert_blocks,
+        finer_expert_blocks=configuration.finer_expert_blocks if finer_expert_blocks is None else finer_expert_blocks,
     )
     return "No tensor-parallel size works." if size is None else f"Use --tensor-parallel-size {size}."
 

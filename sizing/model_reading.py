@@ -50,6 +50,7 @@ class Architecture(Part):
     float16_works: bool
     rope_factor_is_in_the_length: bool = False
     gated_attention: bool = False
+    images_attend_both_ways: bool = False
     router: RouterKind = "linear"
     alternating_updates: bool = False
     vision: VisionKind | None = None
@@ -107,6 +108,7 @@ def model_facts_of(content: object, *, name: str, source: str, confidence: str =
         query_key_norm=architecture.query_key_norm,
         norms_per_layer=architecture.norms_per_layer,
         float16_works=architecture.float16_works,
+        images_attend_both_ways=architecture.images_attend_both_ways,
         max_model_len_tokens=_max_model_len(text, architecture),
         layers=layers,
         feed_forwards=feed_forwards,

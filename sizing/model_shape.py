@@ -160,6 +160,7 @@ class ModelFacts:
     query_key_norm: bool
     norms_per_layer: int
     float16_works: bool
+    images_attend_both_ways: bool
     max_model_len_tokens: int
     layers: tuple[Layer, ...]
     feed_forwards: tuple[FeedForward, ...]
