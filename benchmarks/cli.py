@@ -36,6 +36,7 @@ def calibrate_command(
             f"{step.cpu_ratio:.0%} of a core, schedule delay p99 {step.schedule_delay_p99_ms:.1f} ms, "
             f"null server {step.server_cpu_ratio:.0%}",
             highlight=False,
+            soft_wrap=True,
         )
 
     found = calibrate(steps=[step for step in STEPS if step <= up_to] or [up_to], tell=tell)
