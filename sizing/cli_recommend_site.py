@@ -1,7 +1,7 @@
 """How the answer of `recommend --site` is printed and written: the plan, the reasons, and the diff that it makes."""
 
-import difflib
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,8 +10,11 @@ from rich.text import Text
 
 from sizing.cli_console import answer, human_console, say
 from sizing.plan import Plan
+from sizing.plan_diff import plan_diff
 from sizing.recommend_site import RecommendedSite, recommend_site
 from sizing.site import plan_path
+
+HOSTS_NAMED = 3
 
 
 def answer_for_site(site: Path, *, write: bool, as_json: bool, html: Path | None) -> int:
@@ -23,15 +26,7 @@ def answer_for_site(site: Path, *, write: bool, as_json: bool, html: Path | None
         write_page(html, site_page(recommended))
         say(f"page: {html}")
     path, text = plan_path(site), recommended.plan.to_group_vars()
-    present = _present_text(path)
-    difference = "".join(
-        difflib.unified_diff(
-            present.splitlines(keepends=True),
-            text.splitlines(keepends=True),
-            fromfile=f"{path} (now)" if present else "/dev/null",
-            tofile=f"{path} (recommended)",
-        )
-    )
+    difference = plan_diff(_present_text(path), text, path=str(path))
     if as_json:
         answer(
             json.dumps(
@@ -76,11 +71,22 @@ def _print_site(console: Console, recommended: RecommendedSite, difference: str)
     console.print(_engines_table(recommended.plan))
     for reason in recommended.reasons:
         console.print(f"  {reason}", markup=False, soft_wrap=True)
-    for rejection in recommended.rejections:
+    for rejection in _once_for_all_hosts(recommended.rejections):
         console.print(Text(f"  not: {rejection}", style="dim"), soft_wrap=True)
     styles = {"+": "green", "-": "red", "@": "cyan"}
     for line in difference.splitlines():
         console.print(Text(line, style=styles.get(line[:1], "")), soft_wrap=True)
+
+
+def _once_for_all_hosts(rejections: Sequence[str]) -> Iterator[str]:
+    """Each reason once, with the hosts that it holds for: equal hosts say the same."""
+    hosts_of: dict[str, list[str]] = {}
+    for rejection in rejections:
+        host, _, reason = rejection.partition(": ")
+        hosts_of.setdefault(reason, []).append(host)
+    for reason, hosts in hosts_of.items():
+        more = len(hosts) - HOSTS_NAMED
+        yield f"{', '.join(hosts[:HOSTS_NAMED])}{f' and {more} more' if more > 0 else ''}: {reason}"
 
 
 def _engines_table(plan: Plan) -> Table:

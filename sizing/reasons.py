@@ -45,23 +45,28 @@ def rejection_of(
         return f"is refused by vLLM: {answer.refusals[0].message}"
     if answer.verdict == "does_not_fit":
         return _does_not_fit(configuration, answer)
-    low_bytes, _ = answer.interval.kv_cache_bytes
     if answer.interval.kv_cache_tokens[0] == 0:
-        return (
-            f"on {devices_text(configuration)} with {answer.at_tokens} tokens is too close to call: {gib_text(answer.per_gpu.kv_cache_bytes)} are likely to remain for the KV cache, but as little "
-            f"as {gib_text(low_bytes)} has been seen, and with that vLLM would not start"
-        )
+        return _too_close_to_call(configuration, answer)
     if engine_count == 0:
         return f"needs {devices_text(configuration)} side by side, which are not there"
     if capacity_count * engine_count >= wish.users_count:
         return ""
     length = answer.at_tokens if wish.request_tokens is None else min(wish.request_tokens, answer.at_tokens)
-    engines = f"{engine_count} engines, each of " if engine_count > 1 else ""
+    engines, in_each = (f"{engine_count} engines, each of ", " in each") if engine_count > 1 else ("", "")
+    where = "host" if configuration.device.accelerator == "cpu" else "GPU"
     holds = answer.max_concurrency if wish.request_tokens is None else capacity_count
     return (
         f"on {engines}{devices_text(configuration)} has {gib_text(answer.per_gpu.kv_cache_bytes)} of KV cache on each "
-        f"{'host' if configuration.device.accelerator == 'cpu' else 'GPU'}, which hold {holds:.1f} requests of {length} "
-        f"tokens at once{' in each' if engines else ''}; {wish.users_count} are wished"
+        f"{where}, which hold {holds:.1f} requests of {length} tokens at once{in_each}; {wish.users_count} are wished"
+    )
+
+
+def _too_close_to_call(configuration: EngineConfiguration, answer: Estimate) -> str:
+    likely_bytes, low_bytes = answer.per_gpu.kv_cache_bytes, answer.interval.kv_cache_bytes[0]
+    return (
+        f"on {devices_text(configuration)} with a window of {answer.at_tokens} tokens is too close to call: "
+        f"{gib_text(likely_bytes)} are likely to remain for the KV cache, but as little as {gib_text(low_bytes)} has "
+        "been seen, and with that vLLM would not start"
     )
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from sizing.errors import DocumentError, SizingError, StaleDocument
 from sizing.hardware import Hardware
 from sizing.plan import PLAN_KEY, Plan
 from sizing.request import Request
+
+OUR_DOCUMENTS = frozenset({"appliance_plan.json", "hardware.json"})
 
 GROUPS = ("gateway", "postgres", "redis", "engines")
 
@@ -112,14 +115,35 @@ def _hosts_of(inventory: Mapping[str, Any], group: str) -> tuple[str, ...]:
     return tuple(sorted(set(hosts)))
 
 
+def _without_our_documents(directory: Path, scratch: Path) -> Path:
+    """The inventory without plan and hardware, as links: Ansible would copy the plan of all hosts to each of them."""
+    light = scratch / directory.name
+    light.mkdir()
+    for entry in directory.iterdir():
+        if entry.name in {"group_vars", "host_vars"} and entry.is_dir():
+            for one in sorted(entry.rglob("*")):
+                place = light / one.relative_to(directory)
+                if one.is_dir():
+                    place.mkdir(parents=True)
+                elif one.name not in OUR_DOCUMENTS:
+                    place.parent.mkdir(exist_ok=True, parents=True)
+                    place.symlink_to(one)
+        else:
+            (light / entry.name).symlink_to(entry)
+    return light
+
+
 def _inventory(directory: Path) -> dict[str, Any]:
     beside_python = Path(sys.executable).with_name("ansible-inventory")
     program = str(beside_python) if beside_python.exists() else shutil.which("ansible-inventory")
     if program is None:
         raise SizingError("ansible-inventory is not installed; install llm-appliance with its `deploy` extra")
-    answer = subprocess.run([program, "-i", str(directory), "--list"], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="llm-size-") as scratch:
+        light = _without_our_documents(directory.resolve(), Path(scratch))
+        answer = subprocess.run([program, "-i", str(light), "--list"], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        lines = [line for line in answer.stderr.splitlines() if "ERROR" in line] or answer.stderr.splitlines()
+        errors = answer.stderr.replace(str(light), str(directory))
+        lines = [line for line in errors.splitlines() if "ERROR" in line] or errors.splitlines()
         raise DocumentError(f"{directory}: ansible-inventory: {lines[0].strip() if lines else 'failed without a word'}")
     content: dict[str, Any] = json.loads(answer.stdout)
     return content

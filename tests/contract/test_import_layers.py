@@ -5,7 +5,7 @@ from pathlib import Path
 
 SIZING = Path(__file__).resolve().parents[2] / "sizing"
 LAYERS = (
-    {"units", "errors"},
+    {"units", "errors", "plan_diff"},
     {"documents"},
     {"catalogue", "hardware", "request", "report", "wish", "model_store", "hub", "safetensors_header", "model_config"},
     {"calibration", "start_up_log"},
