@@ -1,6 +1,6 @@
-"""Accuracy: the error table of a version of vLLM, shipped with the package so that every page can show it.
+"""Accuracy: how far off sizing was seen to be, shipped with the package so that every page can say it.
 
-`catalogue/accuracy.yaml` is written by the tool that makes docs/accuracy.md; where it is absent there is no table.
+`catalogue/accuracy.yaml` is the summary of docs/accuracy.md, written by the tool that makes that page.
 """
 
 from sizing.catalogue import catalogue_document
@@ -8,14 +8,10 @@ from sizing.documents import Part
 
 
 class ErrorRow(Part):
-    """One quantity: against what it was compared, how often, and how far off it was (percent)."""
+    """One quantity, and how far sizing was from what vLLM said, in words with figures."""
 
     quantity: str
-    compared_with: str
-    row_count: int
-    median_percent: float
-    p90_percent: float
-    note: str = ""
+    error: str
 
 
 class _ErrorTable(Part):
@@ -23,15 +19,10 @@ class _ErrorTable(Part):
     rows: tuple[ErrorRow, ...]
 
 
-class _ErrorTables(Part):
-    tables: tuple[_ErrorTable, ...]
-
-
 def error_rows(vllm_version: str) -> tuple[ErrorRow, ...]:
-    """The table of one version; empty where nobody compared."""
+    """The errors of one version; empty where nobody compared."""
     try:
-        content = catalogue_document("accuracy.yaml")
+        table = _ErrorTable.model_validate(catalogue_document("accuracy.yaml"))
     except FileNotFoundError:
         return ()
-    tables = _ErrorTables.model_validate(content).tables
-    return next((table.rows for table in tables if table.vllm_version == vllm_version), ())
+    return table.rows if table.vllm_version == vllm_version else ()

@@ -42,7 +42,7 @@ def rejection_of(
 ) -> str:
     """Why these engines do not meet the wish; empty if they do."""
     if answer.verdict == "refused":
-        return f"is refused by vLLM: {answer.refusals[0].message}"
+        return f"vLLM refuses it: {answer.refusals[0].message}"
     if answer.verdict == "does_not_fit":
         return _does_not_fit(configuration, answer)
     if answer.interval.kv_cache_tokens[0] == 0:
@@ -52,19 +52,20 @@ def rejection_of(
     if capacity_count * engine_count >= wish.users_count:
         return ""
     length = answer.at_tokens if wish.request_tokens is None else min(wish.request_tokens, answer.at_tokens)
-    engines, in_each = (f"{engine_count} engines, each of ", " in each") if engine_count > 1 else ("", "")
     where = "host" if configuration.device.accelerator == "cpu" else "GPU"
     holds = answer.max_concurrency if wish.request_tokens is None else capacity_count
+    engines = f"{engine_count} engines, each on {devices_text(configuration)}, have"
+    one = f"{devices_text(configuration)}: one engine has"
     return (
-        f"on {engines}{devices_text(configuration)} has {gib_text(answer.per_gpu.kv_cache_bytes)} of KV cache on each "
-        f"{where}, which hold {holds:.1f} requests of {length} tokens at once{in_each}; {wish.users_count} are wished"
+        f"{engines if engine_count > 1 else one} {gib_text(answer.per_gpu.kv_cache_bytes)} of KV cache on each "
+        f"{where}, and each engine holds {holds:.1f} requests of {length} tokens at once; {wish.users_count} are wished"
     )
 
 
 def _too_close_to_call(configuration: EngineConfiguration, answer: Estimate) -> str:
     likely_bytes, low_bytes = answer.per_gpu.kv_cache_bytes, answer.interval.kv_cache_bytes[0]
     return (
-        f"on {devices_text(configuration)} with a window of {answer.at_tokens} tokens is too close to call: "
+        f"{devices_text(configuration)} with a window of {answer.at_tokens} tokens is too close to call: "
         f"{gib_text(likely_bytes)} are likely to remain for the KV cache, but as little as {gib_text(low_bytes)} has "
         "been seen, and with that vLLM would not start"
     )

@@ -211,9 +211,9 @@ def _unmet(
         return Recommended(ranked=tuple(ranked), unmet=line, changes=())
     changes = changes_for(hopeless, pools, wish)
     closest = _closest(weighed[models.index(hopeless)])
-    reason = f"has no GPU: {_nothing_free(pools)}" if closest is None else closest.rejection
+    reason = _nothing_free(pools) if closest is None else closest.rejection
     name = hopeless.name if closest is None else closest.configuration.model.name
-    return Recommended(ranked=tuple(ranked), unmet=f"{name} {reason}; {changes_text(changes)}", changes=changes)
+    return Recommended(ranked=tuple(ranked), unmet=f"{name}: {reason}; {changes_text(changes)}", changes=changes)
 
 
 def _closest(candidates: Sequence[Candidate]) -> Candidate | None:

@@ -56,11 +56,13 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedCurve:
-    """The curve figure of one model."""
+class Group:
+    """What belongs to one model: what is taken and what would also do, the curve, and what does not do."""
 
     title: str
-    figure: CurveFigure
+    entries: tuple[Entry, ...]
+    curve: CurveFigure | None
+    rejected: tuple[Entry, ...]
 
 
 def ranked_page(recommended: Recommended, pools: Sequence[Pool], *, wish: Wish) -> str:
@@ -77,8 +79,7 @@ def ranked_page(recommended: Recommended, pools: Sequence[Pool], *, wish: Wish) 
         subtitle=subtitle,
         unmet=recommended.unmet,
         rows=_rows(recommended, pools),
-        entries=[_entry(one) for one in recommended.ranked],
-        curves=_curves(recommended, wish),
+        groups=_groups(recommended, wish),
         notes=notes,
     )
 
@@ -87,7 +88,7 @@ def site_page(recommended: RecommendedSite) -> str:
     """The plan of a site."""
     plan = recommended.plan
     choices = {decision.model: decision for decision in plan.decisions}
-    entries = [
+    entries = tuple(
         Entry(
             title=f"{host} / {engine.name}",
             reason=f"{engine.model}: {engine.kv_cache.tokens:,} tokens of KV cache hold "
@@ -98,14 +99,13 @@ def site_page(recommended: RecommendedSite) -> str:
             choices=choices[engine.model].choices if engine.model in choices else (),
         )
         for host, engine in plan.engines()
-    ]
+    )
     return _page(
         title=f"Plan of site {plan.site}",
         subtitle=f"vLLM {plan.vllm_version}, LiteLLM {plan.litellm_version}. Memory of one rank of each engine.",
         unmet="",
         rows=(),
-        entries=entries,
-        curves=(),
+        groups=(Group(title="Engines", entries=entries, curve=None, rejected=()),),
         notes=(*recommended.reasons, *(f"Not taken: {one}" for one in recommended.rejections)),
     )
 
@@ -118,7 +118,7 @@ def write_page(path: Path, page: str) -> None:
 def _entry(one: Recommendation) -> Entry:
     engines = f"{one.replicas} engines with " if one.replicas > 1 else ""
     return Entry(
-        title=f"{one.rank}. {one.model}: {engines}{one.alternative}",
+        title=f"{one.rank}. {engines}{one.alternative}",
         reason=f"{one.reason[0].upper()}{one.reason[1:]}.",
         rejection=one.rejection,
         command=one.vllm_serve_line,
@@ -140,16 +140,22 @@ def _rows(recommended: Recommended, pools: Sequence[Pool]) -> tuple[Row, ...]:
     return tuple(row for _, row in sorted(rows, key=lambda pair: pair[0]))
 
 
-def _curves(recommended: Recommended, wish: Wish) -> tuple[NamedCurve, ...]:
-    curves = []
+def _groups(recommended: Recommended, wish: Wish) -> tuple[Group, ...]:
     point = None if wish.context_tokens is None else (wish.request_tokens or wish.context_tokens, wish.users_count)
+    groups = []
     for model in dict.fromkeys(one.model for one in recommended.ranked):
-        mine = [one for one in recommended.ranked if one.model == model and not one.rejection]
-        named = [(f"{one.replicas} x ({one.alternative})", one.candidate) for one in mine]
-        figure = curve_figure(named, wish=point)
-        if figure is not None:
-            curves.append(NamedCurve(title=model, figure=figure))
-    return tuple(curves)
+        mine = [one for one in recommended.ranked if one.model == model]
+        doing = [one for one in mine if not one.rejection]
+        named = [(f"{one.replicas} x ({one.alternative})", one.candidate) for one in doing]
+        groups.append(
+            Group(
+                title=model,
+                entries=tuple(_entry(one) for one in doing),
+                curve=curve_figure(named, wish=point),
+                rejected=tuple(_entry(one) for one in mine if one.rejection),
+            )
+        )
+    return tuple(groups)
 
 
 def _page(
@@ -158,8 +164,7 @@ def _page(
     subtitle: str,
     unmet: str,
     rows: Sequence[Row],
-    entries: Sequence[Entry],
-    curves: Sequence[NamedCurve],
+    groups: Sequence[Group],
     notes: Sequence[str],
 ) -> str:
     environment = Environment(
@@ -172,8 +177,7 @@ def _page(
         rows=rows,
         row_height=ROW_HEIGHT,
         legend=LEGEND,
-        entries=entries,
-        curves=curves,
+        groups=groups,
         curve_box={
             "width": CURVE_WIDTH,
             "height": CURVE_HEIGHT,

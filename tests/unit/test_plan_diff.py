@@ -10,10 +10,8 @@ from sizing.plan_diff import plan_diff
 
 
 def _plan(windows: dict[str, int]) -> str:
-    hosts = "".join(
-        f'      "{host}": {{\n        "port": 8001,\n        "max-model-len": {window},\n        "dtype": "auto"\n      }},\n'
-        for host, window in windows.items()
-    )
+    line = '      "{}": {{\n        "port": 8001,\n        "max-model-len": {},\n        "dtype": "auto"\n      }},\n'
+    hosts = "".join(line.format(host, window) for host, window in windows.items())
     return f'{{\n  "appliance_plan": {{\n    "site": "lab",\n    "hosts": {{\n{hosts}    }}\n  }}\n}}\n'
 
 
