@@ -82,8 +82,8 @@ def candidates_for(
 
 
 def rank_of(candidate: Candidate, wish: Wish) -> tuple[float, ...]:
-    """Sort key: what meets the wish first, then by the objective; of equal ones the smaller GPU, which leaves the
-    larger to those who need it. Where no window was asked for, the longest comes first."""
+    """Sort key: what meets the wish first, then by the objective; of equal ones the GPU without co-tenants, then the
+    smaller, which leaves the larger to those who need it. Where no window was asked for, the longest comes first."""
     shape, answer = candidate.shape, candidate.answer
     beyond_an_island = shape.pipeline > 1 or shape.across_pcie
     by_objective: tuple[float, ...] = {
@@ -94,8 +94,8 @@ def rank_of(candidate: Candidate, wish: Wish) -> tuple[float, ...]:
     if not candidate.meets_the_wish:
         return (1.0, float(answer.verdict == "refused"), shape.gpu_count, candidate.fp8_steps, shape.across_pcie)
     window = -answer.at_tokens if wish.context_tokens is None else 0
-    memory_bytes = candidate.configuration.device.memory_usable_bytes
-    return (0.0, window, *by_objective, memory_bytes)
+    share = candidate.configuration.gpu_memory_utilization or 0.0
+    return (0.0, window, *by_objective, -share, candidate.configuration.device.memory_usable_bytes)
 
 
 def fp8_release_of(model: ModelFacts) -> ModelFacts | None:

@@ -60,13 +60,24 @@ def _print_ranked(console: Console, ranked: Sequence[Recommendation], pools: Seq
         if one.rejection:
             console.print(Text(f"   not {one.alternative}: {one.rejection}", style="dim"), soft_wrap=True)
             continue
-        replicas = f", {one.replicas} engines" if one.replicas > 1 else ""
-        title = Text.assemble((f"{one.rank}. {one.checkpoint}{replicas}", "bold"), f": {one.reason}")
+        title = Text.assemble((f"{one.rank}. {one.model}, {one.alternative}", "bold"), f": {one.reason}")
         console.print(title, soft_wrap=True)
         console.print(Text(f"   {one.vllm_serve_line}", style="green"), soft_wrap=True)
         if one.devices:
+            for line in _pinned(one, pools):
+                console.print(f"   {line}", markup=False, soft_wrap=True)
             for choice in one.reasons:
                 console.print(f"   {choice.option} {choice.value}: {choice.because}", markup=False, soft_wrap=True)
+
+
+def _pinned(one: Recommendation, pools: Sequence[Pool]) -> list[str]:
+    """Which GPUs each engine is to see, where it must not see all of them."""
+    if sum(pool.device_count for pool in pools) == len(one.devices[0]):
+        return []
+    return [
+        f"engine {number}: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={','.join(map(str, positions))}"
+        for number, positions in enumerate(one.devices, start=1)
+    ]
 
 
 def _bars(ranked: Sequence[Recommendation], pools: Sequence[Pool]) -> list[BarOfGpu]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sizing.candidates import Candidate, candidates_for, rank_of
+from sizing.changes import changes_for, changes_text
 from sizing.device import Device
 from sizing.errors import DoesNotFit, UnknownFact
 from sizing.hardware import Hardware
@@ -96,6 +97,10 @@ class _Site:
         if key not in self._candidates:
             self._candidates[key] = candidates_for(facts, self._largest[device], wish=wish, engines_at_most=1)
         return self._candidates[key]
+
+    def pools_of(self, rooms: Sequence[_Room]) -> list[Pool]:
+        """The largest pool of each kind of device in these rooms."""
+        return [self._largest[device] for device in dict.fromkeys(free.device for room in rooms for free in room.free)]
 
     def weighed(self, request: ModelRequest, facts: ModelFacts, wish: Wish) -> Weighed:
         found = [one for (name, _), many in self._candidates.items() if name == request.name for one in many]
@@ -221,7 +226,18 @@ def _roomiest(
                 refused[f"{room.host}: {request.name}: {rejection}"] = None
         if taken is not None:
             return room, *taken, list(refused)
-    raise DoesNotFit(f"no host can carry {request.name}: " + "; ".join(list(refused)[:REASONS_PER_REFUSAL]))
+    tried = "; ".join(list(refused)[:REASONS_PER_REFUSAL])
+    raise DoesNotFit(f"no host can carry {request.name}: {tried}{_what_would(request, facts, site, wish)}")
+
+
+def _what_would(request: ModelRequest, facts: ModelFacts, site: _Site, wish: Wish) -> str:
+    """The end of a refusal: what would meet the wish, or that there is too little of what does."""
+    pools = site.pools_of(_allowed(request, site.rooms))
+    if any(pool.device.accelerator == "cpu" for pool in pools):
+        return ""
+    if any(one.meets_the_wish for pool in pools for one in site.candidates(request, facts, pool.device, wish)):
+        return f"; ask for fewer than {request.replicas} replicas, or add a host"
+    return f"; {changes_text(changes_for(facts, pools, wish, engines_at_most=1))}"
 
 
 def _allowed(request: ModelRequest, rooms: Mapping[str, _Room]) -> list[_Room]:

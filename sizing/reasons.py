@@ -42,7 +42,7 @@ def rejection_of(
 ) -> str:
     """Why these engines do not meet the wish; empty if they do."""
     if answer.verdict == "refused":
-        return f"vLLM refuses it: {answer.refusals[0].message}"
+        return f"vLLM refuses it: {answer.refusals[0].message.rstrip('.')}"
     if answer.verdict == "does_not_fit":
         return _does_not_fit(configuration, answer)
     if answer.interval.kv_cache_tokens[0] == 0:
@@ -58,8 +58,12 @@ def rejection_of(
     one = f"{devices_text(configuration)}: one engine has"
     return (
         f"{engines if engine_count > 1 else one} {gib_text(answer.per_gpu.kv_cache_bytes)} of KV cache on each "
-        f"{where}, and each engine holds {holds:.1f} requests of {length} tokens at once; {wish.users_count} are wished"
+        f"{where}, and each engine holds {holds:.1f} requests of {length} tokens at once; {_wished(wish)}"
     )
+
+
+def _wished(wish: Wish) -> str:
+    return f"{wish.users_count} {'is' if wish.users_count == 1 else 'are'} wished"
 
 
 def _too_close_to_call(configuration: EngineConfiguration, answer: Estimate) -> str:
@@ -125,7 +129,7 @@ def choices_of(
         yield Choice(
             option="replicas",
             value=str(engine_count),
-            because=f"one engine holds {capacity_count} requests in flight; {wish.users_count} are wished",
+            because=f"the KV cache of one engine holds {capacity_count} requests; {_wished(wish)}",
         )
 
     return tuple(all_choices())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sizing.candidates import Candidate, candidates_for, rank_of
-from sizing.changes import Change, changes_for, changes_text
+from sizing.changes import Change, changes_for, changes_text, larger_pools, more_gpus
 from sizing.islands import FreeDevices, Pool
 from sizing.model_facts import ModelFacts
 from sizing.plan import Choice
@@ -208,7 +208,8 @@ def _unmet(
         line = (
             f"{names} each fit alone, but together they take at least {fewest} GPUs (engines never share one): {have}"
         )
-        return Recommended(ranked=tuple(ranked), unmet=line, changes=())
+        changes = _more_gpus_for_all(models, pools, wish)
+        return Recommended(ranked=tuple(ranked), unmet=f"{line}; {changes_text(changes)}", changes=changes)
     changes = changes_for(hopeless, pools, wish)
     closest = _closest(weighed[models.index(hopeless)])
     reason = _nothing_free(pools) if closest is None else closest.rejection
@@ -225,6 +226,15 @@ def _closest(candidates: Sequence[Candidate]) -> Candidate | None:
         return (accepted, candidate.answer.verdict == "fits", held, candidate.shape.gpu_count)
 
     return max(candidates, key=nearness, default=None)
+
+
+def _more_gpus_for_all(models: Sequence[ModelFacts], pools: Sequence[Pool], wish: Wish) -> tuple[Change, ...]:
+    for more, pool, larger in larger_pools(pools):
+        enlarged = [larger if one is pool else one for one in pools]
+        weighed = [[one for one in _candidates(model, enlarged, wish) if one.meets_the_wish] for model in models]
+        if all(weighed) and _side_by_side(weighed, enlarged) is not None:
+            return (more_gpus(more, pool),)
+    return ()
 
 
 def _nothing_free(pools: Sequence[Pool]) -> str:
