@@ -13,7 +13,6 @@ from sizing.splitting import dimensions_work, fp8_partitions, kv_heads_work, spl
 
 FP8_WEIGHTS_CAPABILITY = (7, 5)
 FP8_KV_CAPABILITY = (8, 9)
-WIDEST_FLASHINFER_HEAD = 256
 FLASHINFER_CAPABILITY = (8, 0)
 """From here on vLLM prefers backends that store FP8 without computing in it; below, only the Triton backend is left."""
 
@@ -176,8 +175,7 @@ def _needs_triton(configuration: Configuration) -> bool:
     """Gemma's images attend in both directions, and Gemma 4's widest heads are too wide for the other backends
     (vllm/model_executor/models/config.py:229-290)."""
     model = configuration.model
-    widest = max(layer.head_dim for layer in model.attention_layers)
-    return widest > WIDEST_FLASHINFER_HEAD or (configuration.multimodal and model.images_attend_both_ways)
+    return model.attention_is_wide or (configuration.multimodal and model.images_attend_both_ways)
 
 
 def _fp8_experts_capability(configuration: Configuration) -> Iterator[Refused]:

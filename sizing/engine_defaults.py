@@ -5,6 +5,7 @@ The numbers are rows of `catalogue/vllm.yaml`, with their places in vLLM's sourc
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from pydantic import Field
 
@@ -34,7 +35,16 @@ class _StateCheckpoints(Part):
     capability_majors: tuple[int, ...]
 
 
+class _WideHeadBlock(Part):
+    """Where heads wider than 256 get larger blocks than others, unless the operator says otherwise."""
+
+    capability_major: int
+    when: Literal["fp8_cache", "images_attend_both_ways"]
+    block_size_tokens: int
+
+
 class _DeviceRow(Part):
+    wide_head_blocks: tuple[_WideHeadBlock, ...] = ()
     kernel_block_tokens: int
     state_checkpoints: _StateCheckpoints | None = None
     block_size_tokens: int
@@ -164,6 +174,24 @@ def _state_rules(row: _DeviceRow, device: Device, *, blocks_per_request: int) ->
         checkpoint_tokens=checkpoints.block_multiple,
         blocks_per_request=blocks_per_request + 1,
     )
+
+
+def default_block_tokens(
+    model: ModelFacts, device: Device, *, vllm_version: str, kv_cache_dtype: str, multimodal: bool
+) -> int:
+    """Tokens of one block where the operator does not say; a backend for wide heads may prefer more."""
+    row = _version_row(vllm_version).cuda if device.accelerator == "cuda" else _version_row(vllm_version).cpu
+    capability = device.compute_capability
+    if capability is None or not model.attention_is_wide:
+        return row.block_size_tokens
+    holds = {
+        "fp8_cache": kv_cache_dtype.startswith("fp8"),
+        "images_attend_both_ways": multimodal and model.images_attend_both_ways,
+    }
+    for wide in row.wide_head_blocks:
+        if wide.capability_major == capability[0] and holds[wide.when]:
+            return wide.block_size_tokens
+    return row.block_size_tokens
 
 
 def element_bytes(model: ModelFacts, device: Device) -> int:

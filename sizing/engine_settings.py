@@ -6,7 +6,7 @@ from math import ceil
 from typing import Literal
 
 from sizing.device import Device
-from sizing.engine_defaults import DEFAULT_VLLM_VERSION, defaults_for, element_bytes, is_judged
+from sizing.engine_defaults import DEFAULT_VLLM_VERSION, default_block_tokens, defaults_for, element_bytes, is_judged
 from sizing.errors import SizingError, UnknownFact
 from sizing.kv_cache import KvGeometry, kv_element_bytes, kv_geometry
 from sizing.model_shape import ModelFacts, WeightQuantization
@@ -97,12 +97,21 @@ def settings_of(configuration: EngineConfiguration) -> Settings:
         else configuration.async_scheduling
     )
     stages = pipeline_stages(model.layer_count, stage_count)
+    limits = configuration.limit_mm_per_prompt or {}
+    multimodal = model.vision is not None and not configuration.language_model_only and limits.get("image", 1) > 0
+    block_size_tokens = configuration.block_size or default_block_tokens(
+        model,
+        device,
+        vllm_version=configuration.vllm_version,
+        kv_cache_dtype=configuration.kv_cache_dtype,
+        multimodal=multimodal,
+    )
     geometry = kv_geometry(
         model.layers,
         shards=shards,
         stages=stages,
         element_bytes=kv_width,
-        block_size_tokens=configuration.block_size or defaults.block_size_tokens,
+        block_size_tokens=block_size_tokens,
         model_element_bytes=width,
         state_rules=defaults.state_rules,
         capacity_rules=defaults.capacity_rules,
@@ -113,7 +122,6 @@ def settings_of(configuration: EngineConfiguration) -> Settings:
         utilization = defaults.gpu_memory_utilization
     if not 0 < utilization <= 1:
         raise SizingError(f"gpu_memory_utilization is {utilization}; it must lie above 0 and not above 1")
-    limits = configuration.limit_mm_per_prompt or {}
     return Settings(
         model=model,
         device=device,
@@ -124,7 +132,7 @@ def settings_of(configuration: EngineConfiguration) -> Settings:
         max_num_batched_tokens=batched_tokens,
         max_num_seqs=max_num_seqs,
         weight_element_bytes=width,
-        multimodal=model.vision is not None and not configuration.language_model_only and limits.get("image", 1) > 0,
+        multimodal=multimodal,
         requested_bytes=None
         if configuration.kv_cache_memory_bytes is not None
         else ceil(device.memory_budget_bytes * utilization),

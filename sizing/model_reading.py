@@ -108,7 +108,7 @@ def model_facts_of(content: object, *, name: str, source: str, confidence: str =
         query_key_norm=architecture.query_key_norm,
         norms_per_layer=architecture.norms_per_layer,
         float16_works=architecture.float16_works,
-        images_attend_both_ways=architecture.images_attend_both_ways,
+        images_attend_both_ways=_images_attend_both_ways(text, architecture),
         max_model_len_tokens=_max_model_len(text, architecture),
         layers=layers,
         feed_forwards=feed_forwards,
@@ -126,6 +126,13 @@ def _width(part: FeedForward) -> int:
     experts = part.experts
     routed = experts.per_token_count * experts.intermediate_size + experts.shared_intermediate_size if experts else 0
     return part.intermediate_size + routed
+
+
+def _images_attend_both_ways(text: ModelConfig, architecture: Architecture) -> bool:
+    """Gemma 4 says so in config.json (its small models do not); in Gemma 3 it is so of the class."""
+    if architecture.images_attend_both_ways and "use_bidirectional_attention" in text.values:
+        return text.text_or_none("use_bidirectional_attention") == "vision"
+    return architecture.images_attend_both_ways and architecture.router != "gemma4"
 
 
 def _per_layer_input(text: ModelConfig) -> PerLayerInput | None:

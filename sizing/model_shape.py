@@ -11,6 +11,8 @@ VisionKind = Literal["siglip", "qwen2_5_vl", "qwen3_vl", "gemma3n", "gemma4", "g
 AudioKind = Literal["gemma3n", "gemma4", "gemma4_unified"]
 RouterKind = Literal["linear", "gemma4"]
 
+WIDEST_COMMON_HEAD = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionLayer:
@@ -181,6 +183,11 @@ class ModelFacts:
     def attention_layers(self) -> tuple[AttentionLayer, ...]:
         """The layers that attend, with or without a cache of their own."""
         return tuple(layer for layer in self.layers if isinstance(layer, AttentionLayer))
+
+    @property
+    def attention_is_wide(self) -> bool:
+        """Whether some heads are wider than most attention backends take."""
+        return max(layer.head_dim for layer in self.attention_layers) > WIDEST_COMMON_HEAD
 
     @property
     def gated_delta_net(self) -> GatedDeltaNetLayer | None:

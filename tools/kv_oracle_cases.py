@@ -5,88 +5,22 @@ tensor-parallel sizes, lengths, cache types, batch sizes and memory, refusals in
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from tools.kv_oracle_models import (
+    CPU,
+    DENSE,
+    EXPERTS,
+    GPU_MULTIPROCESSORS,
+    MODELS,
+    MULTIMODAL,
+    NOT_ON_A_CPU,
+    TINY_GEMMA,
+    TINY_QWEN,
+)
 
 SEED = 20
 CASES_PER_MODEL = 4
-
-GPU_MULTIPROCESSORS = {
-    "Tesla T4": 40,
-    "NVIDIA GeForce RTX 3090": 82,
-    "NVIDIA A100-SXM4-80GB": 108,
-    "NVIDIA L4": 58,
-    "NVIDIA L40S": 142,
-    "NVIDIA GeForce RTX 4090": 128,
-    "NVIDIA H100 80GB HBM3": 132,
-    "NVIDIA H200": 132,
-    "NVIDIA B200": 148,
-    "NVIDIA GeForce RTX 5090": 170,
-    "NVIDIA RTX PRO 6000 Blackwell Server Edition": 188,
-}
-CPU = "cpu"
-TINY_QWEN = "tiny-qwen3"
-TINY_GEMMA = "tiny-gemma3"
-TINY_CONFIGS: dict[str, dict[str, object]] = {
-    TINY_QWEN: {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
-        "vocab_size": 1024,
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 64,
-        "max_position_embeddings": 4096,
-        "tie_word_embeddings": False,
-        "dtype": "bfloat16",
-    },
-    TINY_GEMMA: {
-        "architectures": ["Gemma3ForCausalLM"],
-        "model_type": "gemma3_text",
-        "vocab_size": 1024,
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 64,
-        "max_position_embeddings": 4096,
-        "sliding_window": 512,
-        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
-        "query_pre_attn_scalar": 64,
-        "tie_word_embeddings": False,
-        "dtype": "bfloat16",
-    },
-}
-MODELS = (
-    "Qwen/QwQ-32B",
-    "Qwen/Qwen2.5-0.5B-Instruct",
-    "Qwen/Qwen2.5-1.5B-Instruct",
-    "Qwen/Qwen2.5-3B-Instruct",
-    "Qwen/Qwen2.5-7B",
-    "Qwen/Qwen2.5-14B-Instruct",
-    "Qwen/Qwen2.5-32B-Instruct",
-    "Qwen/Qwen2.5-72B-Instruct",
-    "Qwen/Qwen3-0.6B",
-    "Qwen/Qwen3-1.7B-FP8",
-    "Qwen/Qwen3-4B-Instruct-2507",
-    "Qwen/Qwen3-8B",
-    "Qwen/Qwen3-8B-FP8",
-    "Qwen/Qwen3-14B",
-    "Qwen/Qwen3-14B-FP8",
-    "Qwen/Qwen3-32B",
-    "Qwen/Qwen3-32B-FP8",
-    "google/gemma-2-2b-it",
-    "google/gemma-2-9b-it",
-    "google/gemma-2-27b-it",
-    "google/gemma-3-270m-it",
-    "google/gemma-3-1b-it",
-    "google/gemma-3-4b-it",
-    "google/gemma-3-12b-it",
-    "google/gemma-3-27b-it",
-)
-MULTIMODAL = ("google/gemma-3-4b-it", "google/gemma-3-12b-it", "google/gemma-3-27b-it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +40,24 @@ class OracleCase:
     language_model_only: bool = False
 
 
-def oracle_cases() -> tuple[OracleCase, ...]:
-    """Every case, the same on every run."""
+def oracle_cases(*, per_model: int = CASES_PER_MODEL) -> tuple[OracleCase, ...]:
+    """Every case, the same on every run; fewer for each model where `per_model` says so."""
     drawn = random.Random(SEED)  # noqa: S311 - not a secret
     cases = [*_fixed_cases()]
     for model in MODELS:
-        cases.extend(_drawn_case(drawn, model) for _ in range(CASES_PER_MODEL))
+        cases.extend([_drawn_case(drawn, model) for _ in range(CASES_PER_MODEL)][:per_model])
     return tuple(dict.fromkeys(cases))
+
+
+def random_cases(*, seed: int, count: int) -> tuple[OracleCase, ...]:
+    """Other cases, on one GPU so that vLLM is imported once.
+
+    Of text models without states: the engine's wheels lack what images (torchvision) and states (triton) import.
+    """
+    drawn = random.Random(seed)  # noqa: S311 - not a secret
+    device = drawn.choice(tuple(GPU_MULTIPROCESSORS))
+    textual = [model for model in DENSE + EXPERTS if model not in MULTIMODAL]
+    return tuple(replace(_drawn_case(drawn, drawn.choice(textual)), device=device) for _ in range(count))
 
 
 def _fixed_cases() -> tuple[OracleCase, ...]:
@@ -151,13 +96,75 @@ def _fixed_cases() -> tuple[OracleCase, ...]:
         OracleCase(model="google/gemma-3-1b-it", device="NVIDIA B200", kv_bytes=5 * 10**9),
         OracleCase(model="google/gemma-3-1b-it", device="Tesla T4", kv_bytes=5 * 10**9),
         OracleCase(model="Qwen/Qwen3-8B-FP8", device="NVIDIA GeForce RTX 3090", kv_bytes=4 * 10**9, max_model_len=8192),
+        *_fixed_hybrid_cases(),
+    )
+
+
+def _fixed_hybrid_cases() -> tuple[OracleCase, ...]:
+    """Experts, states and pages of several sizes: what differs between versions, devices and tensor-parallel sizes."""
+    twenty_billion, h100, b200 = 20 * 10**9, "NVIDIA H100 80GB HBM3", "NVIDIA B200"
+    next_80b, qwen_27b, rtx_5090 = "Qwen/Qwen3-Next-80B-A3B-Instruct", "Qwen/Qwen3.5-27B", "NVIDIA GeForce RTX 5090"
+    fp8_experts = "Qwen/Qwen3-30B-A3B-FP8"
+    return (
+        *(
+            OracleCase(model=fp8_experts, device=h100, kv_bytes=twenty_billion, tensor_parallel_size=size)
+            for size in (1, 2, 4, 8, 16)
+        ),
+        *(
+            OracleCase(model=fp8_experts, device=device, kv_bytes=4 * 10**9, tensor_parallel_size=size)
+            for device in ("Tesla T4", "NVIDIA A100-SXM4-80GB", "NVIDIA L40S", b200)
+            for size in (1, 8)
+        ),
+        *(
+            OracleCase(model=next_80b, device=h100, kv_bytes=twenty_billion, tensor_parallel_size=size)
+            for size in (2, 4, 8, 16, 32)
+        ),
+        *(
+            OracleCase(
+                model=qwen_27b, device=device, kv_bytes=twenty_billion, max_model_len=32768, kv_cache_dtype=cache
+            )
+            for device in (h100, b200, rtx_5090, "NVIDIA L40S", "NVIDIA A100-SXM4-80GB")
+            for cache in ("auto", "fp8")
+        ),
+        OracleCase(model=qwen_27b, device=h100, kv_bytes=twenty_billion, max_model_len=32768, block_size=64),
+        OracleCase(model=qwen_27b, device=h100, kv_bytes=twenty_billion, max_model_len=32768, block_size=1024),
+        OracleCase(model=qwen_27b, device=h100, kv_bytes=twenty_billion, max_model_len=32768, max_num_seqs=256),
+        OracleCase(model=qwen_27b, device=h100, kv_bytes=4 * 10**9, max_model_len=8192, max_num_seqs=100),
+        OracleCase(model="Qwen/Qwen3.5-27B-FP8", device=h100, kv_bytes=twenty_billion, tensor_parallel_size=8),
+        OracleCase(model="Qwen/Qwen3.5-35B-A3B-FP8", device=h100, kv_bytes=twenty_billion, tensor_parallel_size=8),
+        OracleCase(
+            model="Qwen/Qwen3.6-35B-A3B",
+            device=rtx_5090,
+            kv_bytes=6420976107,
+            max_model_len=131072,
+            kv_cache_dtype="fp8",
+            max_num_batched_tokens=8192,
+            max_num_seqs=1,
+        ),
+        OracleCase(
+            model="Qwen/Qwen3.8-27B",
+            device="NVIDIA GeForce RTX 3090",
+            kv_bytes=5357971701,
+            tensor_parallel_size=2,
+            max_model_len=131072,
+            kv_cache_dtype="fp8",
+            max_num_batched_tokens=8192,
+            max_num_seqs=2,
+        ),
+        OracleCase(model="google/gemma-4-31B-it", device=h100, kv_bytes=twenty_billion, max_model_len=32768),
+        OracleCase(model="google/gemma-4-31B-it", device=b200, kv_bytes=twenty_billion, max_model_len=32768),
+        OracleCase(model="google/gemma-4-12B-it", device=h100, kv_bytes=twenty_billion, tensor_parallel_size=16),
+        OracleCase(model="Qwen/Qwen2.5-VL-7B-Instruct", device=h100, kv_bytes=twenty_billion, tensor_parallel_size=8),
+        OracleCase(model="Qwen/Qwen2.5-VL-3B-Instruct", device=h100, kv_bytes=twenty_billion, tensor_parallel_size=8),
+        OracleCase(model="Qwen/Qwen3-VL-8B-Instruct", device=h100, kv_bytes=twenty_billion, tensor_parallel_size=32),
     )
 
 
 def _drawn_case(drawn: random.Random, model: str) -> OracleCase:
     """Mostly settings that work: an operator's own, with a short tail of ones that vLLM refuses."""
     devices = (*GPU_MULTIPROCESSORS, *GPU_MULTIPROCESSORS, CPU)
-    device = drawn.choice(devices[:-1] if model.endswith("-FP8") else devices)  # FP8 on a CPU depends on its AMX
+    on_gpu_only = model.endswith("-FP8") or model in NOT_ON_A_CPU  # FP8 on a CPU depends on its AMX
+    device = drawn.choice(devices[:-1] if on_gpu_only else devices)
     size = 1 if device == CPU else drawn.choice((1, 1, 1, 2, 2, 4, 8))
     return OracleCase(
         model=model,

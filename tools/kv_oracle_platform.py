@@ -53,6 +53,8 @@ def install(gpu: OracleGpu) -> None:
     torch.cuda.Stream = torch.cuda.Event = _NoStream
     torch.cuda.is_available = lambda: False
     setattr(import_module("vllm.config.vllm"), "HAS_TRITON", True)  # noqa: B010
+    if importlib.util.find_spec("triton") is None:
+        setattr(import_module("vllm.triton_utils").triton, "Config", _TritonConfig)  # noqa: B010
     import_module("vllm._custom_ops")  # its guards must still see that the operators are missing
     _AnyOperator.permissive = True
 
@@ -61,6 +63,23 @@ def inspect_models_in_this_process() -> None:
     """vLLM inspects model classes in a child process, which would not see the make-believe GPU and takes seconds."""
     registry = import_module("vllm.model_executor.models.registry")
     setattr(registry, "_run_in_subprocess", lambda inspect: inspect())  # noqa: B010
+
+
+def adapt_models(*, gpu_is_pretended: bool) -> None:
+    """What models do while they are built and the meta device cannot: Gemma 3n computes a quantile (let it, on the
+    CPU), and FlashInfer's layers of 0.33 take a counter from a living GPU (they get none)."""
+    torch = import_module("torch")
+    if gpu_is_pretended:
+        backend = import_module("vllm.v1.attention.backends.flashinfer")
+        setattr(backend, "_get_multi_ctas_kv_counter_buffer", lambda *_, **__: None)  # noqa: B010
+    activation = import_module("vllm.model_executor.layers.activation").GeluAndMulSparse
+    build = activation.__init__
+
+    def build_on_the_cpu(self: Any, *given: object, **named: object) -> None:
+        with torch.device("cpu"):
+            build(self, *given, **named)
+
+    activation.__init__ = build_on_the_cpu
 
 
 def pretend_ranks(tensor_parallel_size: int) -> None:
@@ -172,6 +191,15 @@ def load_torchvision(directory: Path) -> None:
 
 
 _KEPT_ALIVE: list[object] = []
+
+
+class _TritonConfig:
+    """Where triton is not installed, vLLM's placeholder still filters kernel configurations by these."""
+
+    def __init__(self, kwargs: dict[str, int], *, num_stages: int = 1, num_warps: int = 4, **_: object) -> None:
+        self.kwargs = kwargs
+        self.num_stages = num_stages
+        self.num_warps = num_warps
 
 
 class _NoStream:

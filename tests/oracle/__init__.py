@@ -1,0 +1,1 @@
+"""Sizing against the living vLLM wheel."""
