@@ -53,13 +53,12 @@ def rejection_of(
         return ""
     length = answer.at_tokens if wish.request_tokens is None else min(wish.request_tokens, answer.at_tokens)
     where = "host" if configuration.device.accelerator == "cpu" else "GPU"
-    holds = answer.max_concurrency if wish.request_tokens is None else capacity_count
-    engines = f"{engine_count} engines, each on {devices_text(configuration)}, have"
-    one = f"{devices_text(configuration)}: one engine has"
-    return (
-        f"{engines if engine_count > 1 else one} {gib_text(answer.per_gpu.kv_cache_bytes)} of KV cache on each "
-        f"{where}, and each engine holds {holds:.1f} requests of {length} tokens at once; {_wished(wish)}"
-    )
+    holds = engine_count * (answer.max_concurrency if wish.request_tokens is None else capacity_count)
+    cache = f"{gib_text(answer.per_gpu.kv_cache_bytes)} of KV cache on each {where}"
+    holds_text = f"{holds:.1f} requests of {length} tokens at once; {_wished(wish)}"
+    if engine_count > 1:
+        return f"{engine_count} engines, each on {devices_text(configuration)} with {cache}, together hold {holds_text}"
+    return f"{devices_text(configuration)} leaves {cache}, which holds {holds_text}"
 
 
 def _wished(wish: Wish) -> str:

@@ -201,3 +201,45 @@ def test_explain_accounts_for_every_byte_and_token_of_an_engine(planned_site: Pa
     assert (
         "max_input_tokens 1,536 + max_output_tokens 512" in engine["reasons"][names.index("max-model-len")]["because"]
     )
+
+
+def test_explain_says_why_each_option_was_chosen(planned_site: Path) -> None:
+    answer = llm_size("explain", "--site", str(planned_site), "--json")
+
+    (engine,) = json.loads(answer.stdout)
+    chosen = {choice["name"]: choice["because"] for choice in engine["choices"]}
+    assert "the smallest cache, in steps of 16 MiB, that holds 4 whole windows" == chosen["kv-cache-memory-bytes"]
+    assert {"max-model-len", "kv-cache-dtype", "max-num-seqs", "max-num-batched-tokens", "replicas"} <= set(chosen)
+
+
+def test_a_plan_without_decisions_is_explained_as_far_as_it_goes(planned_site: Path) -> None:
+    plan = json.loads(_plan(planned_site).read_text(encoding="utf-8"))
+    del plan["appliance_plan"]["decisions"]
+    _plan(planned_site).write_text(json.dumps(plan), encoding="utf-8")
+
+    answer = llm_size("explain", "--site", str(planned_site), "--json")
+
+    (engine,) = json.loads(answer.stdout)
+    assert ([], []) == (engine["choices"], engine["rejected"])
+    assert engine["reasons"]
+
+
+def test_a_site_of_gpus_keeps_what_was_weighed_and_refuses_with_what_would_do(site: Path) -> None:
+    gpu = {
+        "index": 0,
+        "uuid": "GPU-0",
+        "name": "NVIDIA L4",
+        "memory_total_bytes": 23034 * 1024**2,
+        "memory_reserved_bytes": 475 * 1024**2,
+        "compute_capability": [8, 9],
+    }
+    _write_hardware(site, {**HARDWARE, "accelerator": "cuda", "gpus": [gpu]})
+    fitting = json.loads(llm_size("recommend", "--site", str(site), "--json").stdout)
+    (site / "request.yml").write_text(REQUEST.replace("Qwen3-0.6B", "Qwen3-32B"), encoding="utf-8")
+
+    refused = llm_size("recommend", "--site", str(site))
+
+    assert ["small"] == [decision["model"] for decision in fitting["plan"]["decisions"]]
+    assert 3 == refused.returncode
+    assert "the weights alone need 61.02 GiB on each GPU" in refused.error
+    assert "cheapest change: " in refused.error

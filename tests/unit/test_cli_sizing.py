@@ -161,3 +161,55 @@ def test_the_page_is_one_file_with_a_bar_for_each_candidate(tmp_path: Path) -> N
     assert "Not taken: " in text
     assert text.count("<svg") == text.count("<section")
     assert "http" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--model", "Qwen/Qwen3-32X", *H100), "nearest: Qwen/Qwen3-32B"),
+        (("--model", "Qwen/Qwen3-32B", "--gpu", "H10"), "nearest: NVIDIA H100 80GB HBM3"),
+        (("--model", "Qwen/Qwen3-32B", "--gpu", "L4:0"), "the count must lie between 1 and 128"),
+        (("--model", "Qwen/Qwen3-32B", "--gpu", "L4:-2"), "the count must lie between 1 and 128"),
+        (("--model", "Qwen/Qwen3-32B", "--gpu", "L4:1000000000"), "several hosts are a site"),
+        (("--model", "Qwen/Qwen3-32B", *H100, "--users", "0"), "--users"),
+        (("--model", "Qwen/Qwen3-32B", *H100, "--users", "-4"), "--users"),
+        (("--model", "Qwen/Qwen3-32B", *H100, "--context", "0"), "must be at least 1 token"),
+        (("--model", "Qwen/Qwen3-32B", *H100, "--context", "-5"), "'-5' is not a number"),
+        (("--model", "Qwen/Qwen3-32B", *H100, "--prompt-tokens", "5"), "belong together"),
+        (("--model", "Qwen/Qwen3-32B", *H100, "--prompt-tokens", "0", "--output-tokens", "5"), "at least 1 token"),
+        (("--model", "Qwen/Qwen3-32B", *H100, "--ttft-ms", "-1"), "--ttft-ms"),
+        (H100, "give --model"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_one_line(arguments: tuple[str, ...], words: str) -> None:
+    answer = llm_size("recommend", *arguments)
+
+    assert 2 == answer.returncode
+    assert words in answer.error
+
+
+def test_an_unmet_wish_as_json_holds_every_candidate_and_the_changes() -> None:
+    answer = llm_size("recommend", "--json", "--model", "Qwen/Qwen3-32B", *H100, "--context", "32K", "--users", "4")
+
+    first = json.loads(answer.stdout)[0]
+    assert 3 == answer.returncode
+    assert "4 are wished" in first["rejection"]
+    assert {"fp8_weights", "context", "users", "more_gpus"} <= {change["kind"] for change in first["changes"]}
+
+
+def test_times_are_accepted_and_said_not_to_be_judged() -> None:
+    answer = llm_size("recommend", "--model", "Qwen/Qwen3-8B", *H100, "--context", "8K", "--ttft-ms", "300")
+
+    assert 0 == answer.returncode
+    assert "not judged yet" in answer.stderr
+
+
+def test_the_picture_has_a_bar_for_each_gpu_and_says_what_each_engine_may_see() -> None:
+    answer = llm_size(
+        *("recommend", "--model", "Qwen/Qwen3-8B", "--gpu", "NVIDIA H100 80GB HBM3:3", "--context", "8K"),
+    )
+
+    lines = answer.stdout.splitlines()
+    assert ["GPU 0", "GPU 1", "GPU 2"] == [line[:5] for line in lines[:3]]
+    assert "free" in lines[2]
+    assert "   engine 1: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0" in lines
