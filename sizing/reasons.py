@@ -51,6 +51,12 @@ def rejection_of(
         return f"needs {devices_text(configuration)} side by side, which are not there"
     if capacity_count * engine_count >= wish.users_count:
         return ""
+    return _holds_too_few(configuration, answer, wish, capacity_count, engine_count)
+
+
+def _holds_too_few(
+    configuration: EngineConfiguration, answer: Estimate, wish: Wish, capacity_count: int, engine_count: int
+) -> str:
     length = answer.at_tokens if wish.request_tokens is None else min(wish.request_tokens, answer.at_tokens)
     where = "host" if configuration.device.accelerator == "cpu" else "GPU"
     holds = engine_count * (answer.max_concurrency if wish.request_tokens is None else capacity_count)
