@@ -17,6 +17,9 @@ from sizing.kv_groups import CapacityRules, StateRules, TokensAre
 from sizing.model_shape import ModelFacts
 from sizing.units import GIB
 
+CPU_BFLOAT16_FLAG = "avx512_bf16"
+"""With it a host keeps recurrent states in float32 (vllm/platforms/cpu.py:303, 0.32.0); unknown flags count as with."""
+
 BFLOAT16_CAPABILITY = (8, 0)
 """vllm/platforms/cuda.py:255-264 (0.32.0): below it the supported dtypes are float16 and float32."""
 
@@ -47,6 +50,7 @@ class _DeviceRow(Part):
     wide_head_blocks: tuple[_WideHeadBlock, ...] = ()
     kernel_block_tokens: int
     state_checkpoints: _StateCheckpoints | None = None
+    recurrent_dtype: str | None = None
     block_size_tokens: int
     async_scheduling: bool
     batches_in_flight: int
@@ -167,12 +171,12 @@ def _state_rules(row: _DeviceRow, device: Device, *, blocks_per_request: int) ->
     """Blocks for linear-attention states; 0.33 keeps one more, a checkpoint, where FlashInfer computes them
     (layers/mamba/gdn/qwen_gdn_linear_attn.py:249-270, 691-696, 0.33.0)."""
     checkpoints, capability = row.state_checkpoints, device.compute_capability
-    if checkpoints is None or capability is None or capability[0] not in checkpoints.capability_majors:
-        return StateRules(kernel_block_tokens=row.kernel_block_tokens, blocks_per_request=blocks_per_request)
+    kept = checkpoints is not None and capability is not None and capability[0] in checkpoints.capability_majors
     return StateRules(
         kernel_block_tokens=row.kernel_block_tokens,
-        checkpoint_tokens=checkpoints.block_multiple,
-        blocks_per_request=blocks_per_request + 1,
+        checkpoint_tokens=checkpoints.block_multiple if checkpoints is not None and kept else 1,
+        blocks_per_request=blocks_per_request + int(kept),
+        recurrent_dtype=row.recurrent_dtype if not device.cpu_flags or CPU_BFLOAT16_FLAG in device.cpu_flags else None,
     )
 
 

@@ -40,12 +40,14 @@ class StateRules:
     """What the version and the device decide about layers with a state.
 
     `kernel_block_tokens`: the block is a multiple of it. `checkpoint_tokens`: and of this, where checkpoints within a
-    prefill are kept. `blocks_per_request`: states that a request holds at once.
+    prefill are kept. `blocks_per_request`: states that a request holds at once. `recurrent_dtype`: of the recurrent
+    state, whatever the model says.
     """
 
     kernel_block_tokens: int = 16
     checkpoint_tokens: int = 1
     blocks_per_request: int = 2
+    recurrent_dtype: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +82,14 @@ class _Cache:
     page_bytes: int
 
 
-def state_bytes(layer: GatedDeltaNetLayer, *, shards: int, model_element_bytes: int) -> int:
+def state_bytes(
+    layer: GatedDeltaNetLayer, *, shards: int, model_element_bytes: int, recurrent_dtype: str | None = None
+) -> int:
     """The state of one request in one layer on one rank (layers/mamba/mamba_utils.py:280-301, 0.32.0)."""
     rows = (2 * layer.key_size + layer.value_size) // shards
     convolution = (layer.convolution_tokens - 1) * rows * model_element_bytes
-    wide = {"float32": 4, "float16": 2, "bfloat16": 2}.get(layer.recurrent_state_dtype or "", model_element_bytes)
+    dtype = recurrent_dtype or layer.recurrent_state_dtype or ""
+    wide = {"float32": 4, "float16": 2, "bfloat16": 2}.get(dtype, model_element_bytes)
     return convolution + layer.value_head_count // shards * layer.value_head_dim * layer.key_head_dim * wide
 
 
@@ -105,7 +110,12 @@ def kv_groups(
     }
     state = next((layer for layer in layers if isinstance(layer, GatedDeltaNetLayer)), None)
     if state is not None:
-        needed_bytes = state_bytes(state, shards=shards, model_element_bytes=model_element_bytes)
+        needed_bytes = state_bytes(
+            state,
+            shards=shards,
+            model_element_bytes=model_element_bytes,
+            recurrent_dtype=state_rules.recurrent_dtype,
+        )
         block_size_tokens = _block_that_holds_a_state(
             block_size_tokens, state_rules, needed_bytes=needed_bytes, token_bytes=max(token_bytes.values())
         )

@@ -20,6 +20,14 @@ from tools.kv_oracle_models import (
 )
 
 SEED = 20
+ON_A_CPU = (
+    "Qwen/Qwen3-30B-A3B",
+    "Qwen/Qwen3.5-4B",
+    "Qwen/Qwen3-Next-80B-A3B-Instruct",
+    "Qwen/Qwen3-VL-2B-Instruct",
+    "google/gemma-3n-E2B-it",
+    "google/gemma-4-E2B-it",
+)
 CASES_PER_MODEL = 4
 
 
@@ -96,6 +104,11 @@ def _fixed_cases() -> tuple[OracleCase, ...]:
         OracleCase(model="google/gemma-3-1b-it", device="NVIDIA B200", kv_bytes=5 * 10**9),
         OracleCase(model="google/gemma-3-1b-it", device="Tesla T4", kv_bytes=5 * 10**9),
         OracleCase(model="Qwen/Qwen3-8B-FP8", device="NVIDIA GeForce RTX 3090", kv_bytes=4 * 10**9, max_model_len=8192),
+        *(
+            OracleCase(model=model, device=CPU, kv_bytes=10**10, max_model_len=8192, language_model_only=textual)
+            for model in ON_A_CPU
+            for textual in ((False, True) if model in MULTIMODAL else (False,))
+        ),
         *_fixed_hybrid_cases(),
     )
 
