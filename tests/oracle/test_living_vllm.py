@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,8 @@ def _make_environment(folder: Path, wheels: Path) -> None:
 
 
 def test_fresh_configurations_get_the_answers_of_the_living_vllm(oracle_python: Path, tmp_path: Path) -> None:
-    seed = int(os.environ.get(SEED_VARIABLE, int(time.time()) // 86400))
+    # The same by default, so that no submission fails by the calendar; another seed asks about other configurations.
+    seed = int(os.environ.get(SEED_VARIABLE, "1"))
     print(f"{SEED_VARIABLE}={seed}")
     output = tmp_path / "answers.json"
 
