@@ -97,7 +97,7 @@ def _experts(configuration: Configuration) -> Iterator[Refused]:
 
 def _divisible_dimensions(configuration: Configuration) -> Iterator[Refused]:
     size = configuration.tensor_parallel_size
-    for dimension in split_dimensions(configuration.model, multimodal=configuration.multimodal):
+    for dimension in split_dimensions(configuration.model):
         if dimension.size % size:
             yield Refused(
                 rule=f"divisible_{dimension.name}",
@@ -109,7 +109,7 @@ def _divisible_dimensions(configuration: Configuration) -> Iterator[Refused]:
 
 def _fp8_blocks(configuration: Configuration) -> Iterator[Refused]:
     model, size = configuration.model, configuration.tensor_parallel_size
-    if size == 1 or not dimensions_work(model, size, multimodal=configuration.multimodal):
+    if size == 1 or not dimensions_work(model, size):
         return
     for part in fp8_partitions(model, size, finer_expert_blocks=configuration.finer_expert_blocks):
         if part.size % part.block:
@@ -255,7 +255,6 @@ def _try_size(configuration: Configuration, *, finer_expert_blocks: bool | None 
     size = working_size(
         configuration.model,
         configuration.tensor_parallel_size,
-        multimodal=configuration.multimodal,
         finer_expert_blocks=configuration.finer_expert_blocks if finer_expert_blocks is None else finer_expert_blocks,
     )
     return "No tensor-parallel size works." if size is None else f"Use --tensor-parallel-size {size}."

@@ -14,7 +14,8 @@ from sizing.weights import VOCABULARY_MULTIPLE
 
 LONGEST_SEARCH = 1 << 10
 SPLIT_TOWERS = ("siglip", "qwen2_5_vl", "qwen3_vl")
-"""Image towers that tensor-parallel ranks divide; the others are whole on every rank."""
+"""Image towers that tensor-parallel ranks divide, which they must even where only text is served: vLLM builds a tower
+before it drops it. The others are whole on every rank."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,11 @@ class Partition:
     source: str
 
 
-def working_size(model: ModelFacts, wanted: int, *, multimodal: bool, finer_expert_blocks: bool = True) -> int | None:
+def working_size(model: ModelFacts, wanted: int, *, finer_expert_blocks: bool = True) -> int | None:
     """The tensor-parallel size nearest to `wanted` at which no rule about splitting objects; the smaller one of two."""
     for distance in range(1, LONGEST_SEARCH):
         for size in (wanted - distance, wanted + distance):
-            if size >= 1 and _works(model, size, multimodal=multimodal, finer_expert_blocks=finer_expert_blocks):
+            if size >= 1 and _works(model, size, finer_expert_blocks=finer_expert_blocks):
                 return size
     return None
 
@@ -51,12 +52,12 @@ def kv_heads_work(heads: int, size: int) -> bool:
     return heads % size == 0 or size % heads == 0
 
 
-def dimensions_work(model: ModelFacts, size: int, *, multimodal: bool) -> bool:
+def dimensions_work(model: ModelFacts, size: int) -> bool:
     """Every split dimension is a multiple of the tensor-parallel size."""
-    return all(one.size % size == 0 for one in split_dimensions(model, multimodal=multimodal))
+    return all(one.size % size == 0 for one in split_dimensions(model))
 
 
-def split_dimensions(model: ModelFacts, *, multimodal: bool) -> Iterator[Dimension]:
+def split_dimensions(model: ModelFacts) -> Iterator[Dimension]:
     """Everything that the ranks divide evenly."""
     divide = "vllm/distributed/utils.py:51"
     padded_vocabulary = round_up(model.vocabulary_size, VOCABULARY_MULTIPLE)
@@ -74,7 +75,7 @@ def split_dimensions(model: ModelFacts, *, multimodal: bool) -> Iterator[Dimensi
         shape = "vllm/model_executor/layers/mamba/mamba_utils.py:280"
         yield Dimension(name="linear_attention_key_heads", size=state.key_head_count, source=shape)
         yield Dimension(name="linear_attention_value_heads", size=state.value_head_count, source=shape)
-    if multimodal and model.vision is not None and model.vision.kind in SPLIT_TOWERS:
+    if model.vision is not None and model.vision.kind in SPLIT_TOWERS:
         yield Dimension(name="vision_heads", size=model.vision.head_count, source=divide)
         yield Dimension(name="vision_intermediate_size", size=model.vision.intermediate_size, source=divide)
 
@@ -101,12 +102,12 @@ def fp8_partitions(model: ModelFacts, size: int, *, finer_expert_blocks: bool = 
         yield from _expert_partitions(model, experts.intermediate_size // size, size, finer=finer_expert_blocks)
 
 
-def _works(model: ModelFacts, size: int, *, multimodal: bool, finer_expert_blocks: bool) -> bool:
+def _works(model: ModelFacts, size: int, *, finer_expert_blocks: bool) -> bool:
     return (
         model.query_head_count % size == 0
         and all(kv_heads_work(heads, size) for heads in {layer.kv_head_count for layer in model.attention_layers})
         and (model.experts is None or size <= model.experts.count)
-        and dimensions_work(model, size, multimodal=multimodal)
+        and dimensions_work(model, size)
         and (
             size == 1
             or all(

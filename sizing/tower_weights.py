@@ -22,6 +22,11 @@ def tower_elements(model: ModelFacts, shards: int) -> int:
     return elements
 
 
+def stays_without_images(model: ModelFacts) -> bool:
+    """Whether vLLM keeps the projections of images where only text is served (models/gemma4_unified.py)."""
+    return model.vision is not None and model.vision.kind == "gemma4_unified"
+
+
 def _siglip(tower: VisionTower, text_hidden_size: int, shards: int) -> int:
     """A SigLIP tower without head, and Gemma 3's projector (models/siglip.py, models/gemma3_mm.py)."""
     hidden, inner = tower.hidden_size, tower.intermediate_size

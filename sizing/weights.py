@@ -18,7 +18,7 @@ from sizing.layer_weights import (
 )
 from sizing.linear import linear_bytes
 from sizing.model_shape import AttentionLayer, ModelFacts
-from sizing.tower_weights import tower_elements
+from sizing.tower_weights import stays_without_images, tower_elements
 from sizing.units import round_up
 
 __all__ = [
@@ -75,7 +75,7 @@ def rank_weight_bytes(
         _layer_bytes(model, index, shards, element_bytes) for index in range(place.first_layer, place.end_layer)
     )
     total_bytes += _outer_elements(model, shards, place) * element_bytes
-    if with_vision and place.is_first:
+    if place.is_first and (with_vision or stays_without_images(model)):
         total_bytes += tower_elements(model, shards) * element_bytes
     return total_bytes
 

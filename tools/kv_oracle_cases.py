@@ -20,6 +20,16 @@ from tools.kv_oracle_models import (
 )
 
 SEED = 20
+TOWERS_IN_TEXT_ONLY_MODE = (
+    ("google/gemma-3-27b-it", 32),
+    ("google/gemma-4-12B-it", 2),
+    ("google/gemma-4-E4B-it", 4),
+    ("google/gemma-3n-E2B-it", 2),
+    ("Qwen/Qwen2.5-VL-3B-Instruct", 8),
+    ("Qwen/Qwen3-VL-8B-Instruct", 32),
+    ("Qwen/Qwen3.5-0.8B", 8),
+    ("Qwen/Qwen3.5-0.8B", 4),
+)
 ON_A_CPU = (
     "Qwen/Qwen3-30B-A3B",
     "Qwen/Qwen3.5-4B",
@@ -110,6 +120,18 @@ def _fixed_cases() -> tuple[OracleCase, ...]:
             for textual in ((False, True) if model in MULTIMODAL else (False,))
         ),
         *_fixed_hybrid_cases(),
+        *(
+            OracleCase(
+                model=model,
+                device=h100,
+                kv_bytes=twenty_billion,
+                tensor_parallel_size=size,
+                max_model_len=8192,
+                max_num_seqs=64,
+                language_model_only=True,
+            )
+            for model, size in TOWERS_IN_TEXT_ONLY_MODE
+        ),
     )
 
 
