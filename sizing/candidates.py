@@ -165,7 +165,8 @@ class _Search:
         """With vLLM's own batch; with a smaller one where that makes the wish possible or the window longer."""
         usual, *smaller = batches_for(self.device)
         best = self._fewest_engines(shape, slots, usual)
-        if best.answer.verdict == "refused":
+        memory = best.answer.per_gpu
+        if best.answer.verdict == "refused" or memory.weights_bytes >= memory.requested_bytes:
             return best
         greedy = self._wish.objective == "context" or self._wish.context_tokens is None
         for batch_tokens in smaller if greedy or not best.meets_the_wish else ():
@@ -217,6 +218,8 @@ class _Search:
         def holds(window: int) -> bool:
             return _judged(configure(window, slots), shape, self._wish, engine_count=slots).meets_the_wish
 
+        if not holds(shortest):
+            return shortest
         if holds(longest):
             return longest
         low, high = shortest // LENGTH_STEP_TOKENS, longest // LENGTH_STEP_TOKENS + 1

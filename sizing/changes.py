@@ -165,11 +165,15 @@ def _another_gpu(trial: _Trial, pools: Sequence[Pool]) -> Iterator[Change]:
     """As many of the smallest GPU of the catalogue that does."""
     count = max((pool.device_count for pool in pools), default=1)
     present = max((pool.device.memory_usable_bytes for pool in pools), default=0)
+    held = [one.answer.per_gpu.weights_bytes * one.shape.gpu_count for one in trial.candidates(pools)]
+    weights_bytes = min((size for size in held if size), default=0)
     rows = [row for row in known_gpus() if row.memory_total_mib is not None]
     for row in sorted(rows, key=lambda row: (row.memory_total_mib or 0, row.nvml_name)):
         gpu = row.as_gpu()
         too_like = gpu.memory_usable_bytes < LARGER_GPU_RATIO * present
         if too_like and all(pool.device.accelerator == "cuda" for pool in pools):
+            continue
+        if gpu.memory_usable_bytes * count < weights_bytes:
             continue
         meeting = trial.meeting([pool_of_catalogue(gpu, count)])
         if meeting:
