@@ -114,7 +114,7 @@ def load_ruler(directory: Path, *, window_tokens: int) -> PromptRuler:
         raise RulerError(f"{directory}: no such directory; the role copies the tokenizer there from the model store")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
-    except Exception as error:
+    except Exception as error:  # what tokenizers raises for a file that it cannot parse; re-raised in one line
         raise RulerError(f"{directory}: no usable tokenizer ({type(error).__name__}: {_first_line(error)})") from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
