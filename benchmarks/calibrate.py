@@ -62,16 +62,21 @@ class Calibration:
 
 
 def calibrate(*, steps: Sequence[int] = STEPS, tell: Callable[[Step], None] = lambda _: None) -> Calibration:
-    """Climbs the steps until one does not hold."""
+    """Climbs the steps until one does not hold; a step that does not is tried once more, for a neighbour's burst is
+    no limit of this process.
+    """
     taken: list[Step] = []
     gc.collect()
     empty_bytes = _resident_bytes()  # before any stream: later steps reuse the memory of earlier ones
-    for streams in steps:
+
+    def take(streams: int) -> bool:
         with null_process("--ttft-ms", "1", "--itl-ms", str(1000 / CHUNKS_PER_SECOND)) as (port, server):
-            step = hold(streams, port=port, server=server, empty_bytes=empty_bytes)
-        taken.append(step)
-        tell(step)
-        if not step.held:
+            taken.append(hold(streams, port=port, server=server, empty_bytes=empty_bytes))
+        tell(taken[-1])
+        return taken[-1].held
+
+    for streams in steps:
+        if not (take(streams) or take(streams)):
             break
     best = next((step for step in reversed(taken) if step.held), None)
     capacity = Capacity(

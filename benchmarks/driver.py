@@ -16,10 +16,11 @@ from gevent.monkey import get_original
 
 from benchmarks.endpoint import Endpoint, endpoint
 from benchmarks.errors import BadLoad
+from benchmarks.event_log import Tally
 from benchmarks.load import Load, Patience
 from benchmarks.record import OK, Record
 from benchmarks.schedule import NANOSECONDS, Schedule
-from benchmarks.stream import CONNECTING, SHAKING, Stream, Tally
+from benchmarks.stream import CONNECTING, SHAKING, Stream
 from benchmarks.text_of_stream import answer_of
 from benchmarks.workload import Call, Workload
 

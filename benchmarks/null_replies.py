@@ -3,10 +3,9 @@
 import json
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from benchmarks.null_server import Behaviour
+from benchmarks.null_behaviour import Behaviour
 
 EVENT_STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -54,7 +53,7 @@ class Reply:
     after: bytes
 
     @classmethod
-    def to(cls, asked: dict[str, Any], *, request_id: str, chat: bool, behaviour: "Behaviour") -> Self:
+    def to(cls, asked: dict[str, Any], *, request_id: str, chat: bool, behaviour: Behaviour) -> Self:
         """The reply to a request."""
         model = str(asked.get("model", "null")).partition("?")[0]
         wished = asked.get("max_tokens") or asked.get("max_completion_tokens") or DEFAULT_TOKENS

@@ -33,6 +33,13 @@ FAILURES: Mapping[str, str] = {
     "abandoned": "still open when the run was stopped",
 }
 
+_OF_STATUS = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "rate_limited"}
+
+
+def class_of_status(status: int) -> str:
+    """The failure class of an HTTP status other than 200."""
+    return _OF_STATUS.get(status, {4: "rejected", 5: "server_error"}.get(status // 100, "unexpected_status"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:

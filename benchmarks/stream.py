@@ -1,64 +1,45 @@
-"""Stream: one request from connect to [DONE] on a non-blocking socket. This is the hot path; every line here is paid
-per chunk.
-
-Per chunk: one recv, one HTTP-parser call (C), one clock reading, one split, one regular expression, one CRC. No JSON,
-no tokenizer, no object per chunk: times, checksums and kinds go to flat arrays.
+"""Stream: one request from connect to [DONE] on a non-blocking socket. Per chunk: one recv, one HTTP-parser call (C),
+one clock reading; what the chunk says goes to the event log.
 """
 
 import errno
 import socket
 import ssl
 from _socket import socket as CSocket  # noqa: N812  the C class itself: faster, and gevent leaves it alone
-from array import array
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from time import monotonic_ns
-from zlib import crc32
 
 from httptools import HttpParserError, HttpResponseParser
 
-from benchmarks import events
 from benchmarks.endpoint import Endpoint
-from benchmarks.record import OK, Record
+from benchmarks.event_log import EventLog, Tally
+from benchmarks.record import OK, Record, class_of_status
+from benchmarks.tunnel import Tunnel
 from benchmarks.workload import Call
 
 RECEIVE_BYTES = 65536
 DETAIL_BYTES = 2048
 EVENT_BYTES_MAXIMUM = 8 * 1024 * 1024
 CONNECTING, SHAKING, SENDING, READING = range(4)
-_STATUS_CLASS = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "rate_limited"}
 _NO_SOCKETS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
-
-
-class Tally:
-    """Events read by all streams of a process."""
-
-    __slots__ = ("events",)
-
-    def __init__(self) -> None:
-        self.events = 0
 
 
 class Stream:
     """Feeds itself from its socket; `outcome` is set once it is over. Times inside are absolute monotonic ns."""
 
     __slots__ = (
-        "_crcs", "_detail", "_done", "_encrypted", "_endpoint", "_error_seen", "_first_byte_ns", "_identity",
-        "_incoming", "_keep_body", "_kept", "_kinds", "_outbox", "_outgoing", "_parser", "_sent_ns",
-        "_started_ns", "_status", "_streaming", "_tail", "_tally", "_times", "_tokens", "_usage", "call",
-        "ended_ns", "heard_ns", "intended_ns", "outcome", "socket", "stage", "wants",
+        "_detail", "_endpoint", "_first_byte_ns", "_log", "_outbox", "_parser", "_sent_ns", "_started_ns", "_status",
+        "_streaming", "_tunnel", "call", "ended_ns", "heard_ns", "intended_ns", "outcome", "socket", "stage", "wants",
     )  # fmt: skip
 
     def __init__(self, call: Call, endpoint: Endpoint, *, intended_ns: int, keep_body: bool, tally: Tally) -> None:
-        self.call, self.intended_ns, self._tally = call, intended_ns, tally
-        self._endpoint, self._keep_body = endpoint, keep_body
+        self.call, self.intended_ns, self._endpoint = call, intended_ns, endpoint
+        self._log = EventLog(keep_body=keep_body, tally=tally)
         self._parser = HttpResponseParser(self)
-        self._times, self._crcs, self._kinds = array("q"), array("I"), bytearray()
-        self._tail = self._detail = self._usage = b""
-        self._kept: list[bytes] = []
-        self._identity: bytes | None = None
-        self._encrypted: ssl.SSLObject | None = None
-        self._status = self._sent_ns = self._first_byte_ns = self._tokens = self.ended_ns = 0
-        self._streaming = self._done = self._error_seen = False
+        self._detail = b""
+        self._tunnel: Tunnel | None = None
+        self._status = self._sent_ns = self._first_byte_ns = self.ended_ns = 0
+        self._streaming = False
         self.outcome, self.stage, self.wants = "", CONNECTING, EPOLLIN
         self.socket: CSocket | None = None
         self._outbox: memoryview = memoryview(b"")
@@ -78,14 +59,14 @@ class Stream:
             self.socket = _new_socket(self._endpoint.family)
             code = self.socket.connect_ex(self._endpoint.address)
         except OSError as error:
-            self._end("client" if error.errno in _NO_SOCKETS else "refused", str(error))
+            self._unconnected(error.errno or 0)
             return
         if code == 0:
             self._connected()
         elif code == errno.EINPROGRESS:
             self.wants = EPOLLOUT
         else:
-            self._end("client" if code in _NO_SOCKETS else "refused", errno.errorcode.get(code, str(code)))
+            self._unconnected(code)
 
     def on_ready(self, mask: int) -> None:
         """The socket is ready for what was wanted."""
@@ -95,7 +76,7 @@ class Stream:
             assert self.socket is not None  # noqa: S101  narrows for the type checker
             code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                self._end("client" if code in _NO_SOCKETS else "refused", errno.errorcode.get(code, str(code)))
+                self._unconnected(code)
             else:
                 self._connected()
         else:
@@ -111,8 +92,9 @@ class Stream:
     def record(self, *, origin_ns: int) -> Record:
         """The stream's life, relative to the origin. The last thing asked of a stream: it lets go of its parser."""
         del self._parser  # parser and stream hold each other
-        for index, instant in enumerate(self._times):
-            self._times[index] = instant - origin_ns
+        log = self._log
+        for index, instant in enumerate(log.times):
+            log.times[index] = instant - origin_ns
         return Record(
             request_id=self.call.request_id,
             sequence=self.call.sequence,
@@ -127,11 +109,11 @@ class Stream:
             ended_ns=self.ended_ns - origin_ns,
             prompt_tokens=self.call.prompt_tokens,
             output_tokens=self.call.output_tokens,
-            event_ns=self._times.tobytes(),
-            event_crc=self._crcs.tobytes(),
-            event_kind=bytes(self._kinds),
-            usage=self._usage,
-            body=b"".join(self._kept),
+            event_ns=log.times.tobytes(),
+            event_crc=log.crcs.tobytes(),
+            event_kind=bytes(log.kinds),
+            usage=log.usage,
+            body=log.body,
         )
 
     # --- httptools calls these ---
@@ -148,45 +130,15 @@ class Stream:
             if len(self._detail) < DETAIL_BYTES:
                 self._detail += body[:DETAIL_BYTES]
             return
-        if self._keep_body:
-            self._kept.append(body)
-        if self._tail:
-            body = self._tail + body
-        if b"\r" in body:
-            body = body.replace(b"\r\n", b"\n")
-        pieces = body.split(b"\n\n")
-        self._tail = pieces.pop()
-        now = self.heard_ns
-        self._tally.events += len(pieces)
-        for event in pieces:
-            self._times.append(now)
-            self._crcs.append(crc32(event))
-            kind = events.kind_of(event)
-            if kind == events.ANSWER or kind == events.REASONING:  # noqa: PLR1714  twice as fast as `in`
-                self._tokens += 1
-            else:
-                self._note(kind, event)
-            identity = self._identity
-            if identity is None:
-                self._identity = events.id_of(event)
-            elif identity not in event and kind < events.ERROR and events.id_of(event):
-                kind |= events.FOREIGN
-            self._kinds.append(kind)
+        self._log.take(body, self.heard_ns)
 
     def on_message_complete(self) -> None:
         self._judge()
 
     # --- inside ---
 
-    def _note(self, kind: int, event: bytes) -> None:
-        if kind == events.DONE:
-            self._done = True
-            self.ended_ns = self.heard_ns
-        elif kind == events.ERROR:
-            self._error_seen = True
-            self._detail = event[:DETAIL_BYTES]
-        elif b'"usage"' in event:
-            self._usage = event
+    def _unconnected(self, code: int) -> None:
+        self._end("client" if code in _NO_SOCKETS else "refused", errno.errorcode.get(code, str(code)))
 
     def _connected(self) -> None:
         self.stage = SENDING
@@ -194,30 +146,21 @@ class Stream:
             self._outbox = memoryview(self._request())
         else:
             self.stage = SHAKING
-            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            self._encrypted = self._endpoint.context.wrap_bio(
-                self._incoming, self._outgoing, server_hostname=self._endpoint.server_name
-            )
-            self._shake()
+            self._tunnel = Tunnel(self._endpoint.context, server_name=self._endpoint.server_name)
+            self._shake(self._tunnel)
         self._flush()
 
     def _request(self) -> bytes:
         return self._endpoint.request(request_id=self.call.request_id, body=self.call.body)
 
-    def _shake(self) -> None:
-        assert self._encrypted is not None  # noqa: S101  narrows for the type checker
+    def _shake(self, tunnel: Tunnel) -> None:
         try:
-            self._encrypted.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-        except (ssl.SSLError, ssl.CertificateError) as error:
+            if tunnel.shake():
+                tunnel.encrypt(self._request())
+                self.stage = SENDING
+        except ssl.SSLError as error:
             self._end("tls", str(error))
-        else:
-            rest = memoryview(self._request())
-            while rest:
-                rest = rest[self._encrypted.write(rest) :]
-            self.stage = SENDING
-        self._outbox = memoryview(bytes(self._outbox) + self._outgoing.read())
+        self._outbox = memoryview(bytes(self._outbox) + tunnel.to_send())
 
     def _flush(self) -> None:
         if self.outcome or self.socket is None:
@@ -250,8 +193,8 @@ class Stream:
             self._eof("")
             return
         self.heard_ns = monotonic_ns()
-        if self._encrypted is not None:
-            data = self._decrypted(data)
+        if self._tunnel is not None:
+            data = self._decrypted(self._tunnel, data)
             if not data:
                 return
         if not self._first_byte_ns:
@@ -260,27 +203,21 @@ class Stream:
             self._parser.feed_data(data)
         except HttpParserError as error:
             self._end("protocol", str(error))
-        if len(self._tail) > EVENT_BYTES_MAXIMUM:
+        if len(self._log.tail) > EVENT_BYTES_MAXIMUM:
             self._end("protocol", f"an event of more than {EVENT_BYTES_MAXIMUM} bytes")
 
-    def _decrypted(self, data: bytes) -> bytes:
-        assert self._encrypted is not None  # noqa: S101  narrows for the type checker
-        self._incoming.write(data)
+    def _decrypted(self, tunnel: Tunnel, data: bytes) -> bytes:
+        tunnel.heard(data)
         if self.stage == SHAKING:
-            self._shake()
+            self._shake(tunnel)
             self._flush()
             if self.stage == SHAKING or self.outcome:
                 return b""
-        plain = b""
         try:
-            while piece := self._encrypted.read(RECEIVE_BYTES):
-                plain += piece
-        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-            pass
+            return tunnel.plain()
         except ssl.SSLError as error:
             self._end("tls", str(error))
             return b""
-        return plain
 
     def _eof(self, detail: str) -> None:
         if self.stage == SHAKING:
@@ -292,25 +229,24 @@ class Stream:
 
     def _judge(self, detail: str = "") -> None:
         """Names the outcome of a finished response."""
-        status = self._status
-        if status != 200:  # noqa: PLR2004  HTTP OK
-            family = {4: "rejected", 5: "server_error"}.get(status // 100, "unexpected_status")
-            self._end(_STATUS_CLASS.get(status, family), detail)
+        log = self._log
+        if self._status != 200:  # noqa: PLR2004  HTTP OK
+            self._end(class_of_status(self._status), detail)
         elif not self._streaming:
             self._end("not_a_stream", detail)
-        elif self._error_seen:
+        elif log.error:
             self._end("error_event", detail)
-        elif not self._done:
+        elif not log.done_ns:
             self._end("cut", detail)
         else:
-            self._end(OK if self._tokens else "empty", detail)
+            self._end(OK if log.tokens else "empty", detail)
 
     def _end(self, outcome: str, detail: str) -> None:
         if self.outcome:
             return
         self.outcome = outcome
-        self._detail = self._detail or detail.encode()[:DETAIL_BYTES]
-        self.ended_ns = self.ended_ns or monotonic_ns()
+        self._detail = (self._detail or self._log.error or detail.encode())[:DETAIL_BYTES]
+        self.ended_ns = self._log.done_ns or monotonic_ns()
         if self.socket is not None:
             self.socket.close()
 

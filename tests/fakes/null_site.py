@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.driver import Driver, Share
 from benchmarks.load import Load
-from benchmarks.null_server import Behaviour, NullServer, serve
+from benchmarks.null_behaviour import Behaviour
+from benchmarks.null_server import NullServer, serve
 from benchmarks.record import Record
 from benchmarks.schedule import schedule
 from benchmarks.workload import Workload
