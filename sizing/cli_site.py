@@ -54,7 +54,8 @@ def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An 
         return max(problem.exit_code for problem in problems)
     if loaded is not None and plan is not None:
         engine_count = sum(1 for _ in plan.engines())
-        answer(f"{site}: request, hardware of {', '.join(loaded.hardware)} and plan ({engine_count} engines) agree")
+        what = f"{engine_count} engines behind {len(plan.gateway.relays)} relays"
+        answer(f"{site}: request, hardware of {', '.join(loaded.hardware)} and plan ({what}) agree")
     return 0
 
 

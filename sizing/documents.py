@@ -6,6 +6,7 @@ the file, the place in it and what was found there.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,6 +57,19 @@ def digest_of(content: Any) -> str:
     """SHA-256 over JSON with sorted keys and no blanks: equal content, equal digest."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def strings_of(content: object) -> Iterator[str]:
+    """Every string of a JSON form, keys as well."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield from strings_of(key)
+            yield from strings_of(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from strings_of(value)
 
 
 def read_structured_file(path: Path) -> object:

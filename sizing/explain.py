@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sizing.plan import Decision, Engine, Plan, PlannedModel
+from sizing.relays import Relay
 from sizing.units import gib_text
 
 
@@ -34,6 +35,7 @@ class ExplainedEngine:
 def explain(plan: Plan) -> tuple[ExplainedEngine, ...]:
     """Every engine of a plan, in the order of its hosts."""
     models = {model.name: model for model in plan.models}
+    relays = {relay.model: relay for relay in plan.gateway.relays}
     decisions = {decision.model: decision for decision in plan.decisions}
     return tuple(
         ExplainedEngine(
@@ -45,6 +47,7 @@ def explain(plan: Plan) -> tuple[ExplainedEngine, ...]:
                 *_memory(engine),
                 *_kv_cache(engine),
                 *_window(engine, models[engine.model]),
+                *_relay(engine, relays[engine.model]),
             ),
             choices=_choices(decisions.get(engine.model)),
             rejected=_rejected(decisions.get(engine.model)),
@@ -161,6 +164,21 @@ def _window(engine: Engine, model: PlannedModel) -> Iterator[Reason]:
         value=f"{engine.vllm_options.max_model_len:,}",
         because=f"the window of the request: max_input_tokens {model.max_input_tokens:,} + max_output_tokens "
         f"{model.max_output_tokens:,}, which the gateway declares",
+    )
+
+
+def _relay(engine: Engine, relay: Relay) -> Iterator[Reason]:
+    yield Reason(
+        name="relay.port",
+        value=str(relay.port),
+        because=f"relay {relay.group} on every gateway host, before {len(relay.replicas)} replicas; first_relay_port "
+        "of the request, counted up per model",
+    )
+    yield Reason(
+        name="relay.concurrent_requests_per_replica",
+        value=str(relay.concurrent_requests_per_replica),
+        because=f"the smallest max-num-seqs behind the relay (here {engine.vllm_options.max_num_seqs}): what an engine "
+        "cannot run at once waits in the relay, from where it can still go to another engine",
     )
 
 

@@ -2,8 +2,9 @@
 
 Invariants live here, so that a plan edited by hand is refused before anything is placed:
 a model's `max_input_tokens + max_output_tokens` equals the smallest `max-model-len` of its engines; the parts of an
-engine's memory add up to what it requests; no two engines share a GPU, a core or a port of their host; no string
-holds `{{`, which Ansible would expand.
+engine's memory add up to what it requests; no two engines share a GPU, a core or a port of their host; every engine
+of a model is a replica of the model's relay, and the gateway sees the relays alone; no string holds `{{`, which
+Ansible would expand.
 """
 
 import json
@@ -12,8 +13,9 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from sizing.documents import Document, Part, digest_of
+from sizing.documents import Document, Part, digest_of, strings_of
 from sizing.hardware import Accelerator, Gpu
+from sizing.relays import Relay, RelayedDeployment, Replica, deployment_of, refuse_clashes
 from sizing.request import Routing
 
 PLAN_KEY = "appliance_plan"
@@ -180,6 +182,8 @@ class Gateway(Part):
     port: int = Field(ge=1, le=65535)
     workers: int = Field(ge=1)
     routing: Routing
+    relays: tuple[Relay, ...] = Field(default=(), description="one for each model, the same on every gateway host")
+    deployments: tuple[RelayedDeployment, ...] = Field(default=(), description="what the gateway's router sees")
 
 
 class Choice(Part):
@@ -256,8 +260,31 @@ class Plan(Document):
         return self
 
     @model_validator(mode="after")
+    def _relays_stand_between(self) -> Self:
+        gateway = self.gateway
+        engine_ports = [
+            (engine.vllm_options.port, f"engine {engine.name}")
+            for host_name, engine in self.engines()
+            if host_name in gateway.hosts
+        ]
+        refuse_clashes(gateway.relays, taken_ports=[(gateway.port, "the gateway"), *engine_ports])
+        relays = {relay.model: relay for relay in gateway.relays}
+        for model in self.models:
+            if model.name not in relays:
+                raise ValueError(
+                    f"{model.name} has no relay; make the plan again with `llm-size recommend --site ... --write`"
+                )
+            engines = [Replica(id=one.id, api_base=one.api_base) for one in model.deployments]
+            relays[model.name].refuse_other_engines(engines, window_tokens=model.window_tokens)
+        for stranger in relays.keys() - {model.name for model in self.models}:
+            raise ValueError(f"relay {relays[stranger].group} serves {stranger}, which is no model of the plan")
+        if gateway.deployments != tuple(deployment_of(relay) for relay in gateway.relays):
+            raise ValueError("gateway.deployments are not the relays, one each and in their order")
+        return self
+
+    @model_validator(mode="after")
     def _no_string_is_a_template(self) -> Self:
-        for text in _strings_of(self.model_dump(mode="json", by_alias=True)):
+        for text in strings_of(self.model_dump(mode="json", by_alias=True)):
             if "{{" in text or "{%" in text:
                 raise ValueError(f"{text!r} would be expanded by Ansible; templates have no place in a plan")
         return self
@@ -269,15 +296,3 @@ class Plan(Document):
 
     def digest(self) -> str:
         return digest_of(self.model_dump(mode="json", by_alias=True))
-
-
-def _strings_of(content: object) -> Iterator[str]:
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, dict):
-        for key, value in content.items():
-            yield from _strings_of(key)
-            yield from _strings_of(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _strings_of(value)

@@ -24,6 +24,7 @@ from sizing.plan import (
     VllmOptions,
 )
 from sizing.reasons import alternative_text, choices_of
+from sizing.relays import Relay, Replica, deployment_of
 from sizing.request import ModelRequest
 from sizing.site import Site, load_site
 from sizing.units import GIB, round_up
@@ -69,6 +70,8 @@ def recommend_site(directory: Path) -> RecommendedSite:
             gpus=hardware.gpus,
             engines=tuple(_engine(placed, site, index) for index, placed in enumerate(engines)),
         )
+    models = tuple(_planned_model(model, hosts) for model in site.request.models)
+    relays = tuple(_relay(model, hosts, site, index) for index, model in enumerate(models))
     plan = Plan(
         site=site.request.site,
         vllm_version=DEFAULT_VLLM_VERSION,
@@ -81,8 +84,10 @@ def recommend_site(directory: Path) -> RecommendedSite:
             port=site.request.gateway_port,
             workers=site.request.gateway_workers,
             routing=site.request.routing,
+            relays=relays,
+            deployments=tuple(deployment_of(relay) for relay in relays),
         ),
-        models=tuple(_planned_model(model, hosts) for model in site.request.models),
+        models=models,
         decisions=tuple(_decision(weighed, placement) for weighed in placement.weighed),
     )
     return RecommendedSite(plan=plan, reasons=placement.reasons, rejections=placement.rejections)
@@ -177,9 +182,30 @@ def _also_possible(candidate: Candidate, taken: Candidate) -> str:
 
 def _unit_instance(placed: Placed, site: Site, index: int) -> str:
     """The name of the engine's systemd instance: the model's name, numbered when a host carries it twice."""
-    slug = re.sub(r"[^a-z0-9]+", "-", placed.request.name.lower()).strip("-")
+    slug = _slug(placed.request.name)
     twice = placed.request.replicas > len(placed.request.hosts or site.groups["engines"])
     return f"{slug}-{index + 1}" if twice else slug
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _relay(model: PlannedModel, hosts: dict[str, Host], site: Site, index: int) -> Relay:
+    """The relay of one model. It keeps no more requests on an engine than that engine runs at once: what waits, waits
+    in the relay, from where it can still go to another engine."""
+    slugs = [_slug(one.name) for one in site.request.models]
+    engines = [engine for host in hosts.values() for engine in host.engines if engine.model == model.name]
+    return Relay(
+        group=f"{slugs[index]}-{index + 1}" if slugs.count(slugs[index]) > 1 else slugs[index],
+        model=model.name,
+        served_model_name=model.deployments[0].served_model_name,
+        port=site.request.first_relay_port + index,
+        max_model_len=model.window_tokens,
+        concurrent_requests_per_replica=min(engine.vllm_options.max_num_seqs for engine in engines),
+        replicas=tuple(Replica(id=one.id, api_base=one.api_base) for one in model.deployments),
+        **site.request.relay.model_dump(),
+    )
 
 
 def _planned_model(model: ModelRequest, hosts: dict[str, Host]) -> PlannedModel:

@@ -54,6 +54,23 @@ class Routing(Part):
     cooldown_seconds: int = Field(default=10, ge=0)
 
 
+class Relaying(Part):
+    """How a relay treats the engines of its model; the same for every model."""
+
+    stall_seconds: float = Field(
+        default=5.0, gt=0, description="a running answer without a further token for so long goes on elsewhere"
+    )
+    first_byte_seconds: float = Field(
+        default=20.0, gt=0, description="the same before the first token, for a short prompt; long ones get more"
+    )
+    connect_seconds: float = Field(default=1.0, gt=0, description="an engine that accepts no connection for so long")
+    probe_seconds: float = Field(default=2.0, gt=0, description="pause between two probes of an engine")
+    queue_max_requests: int = Field(default=1024, ge=0, description="requests that wait; one more is answered 503")
+    max_legs: int = Field(default=4, ge=1, description="engines that may be tried for one request")
+    request_seconds_max: float = Field(default=3600.0, gt=0, description="limit for one request with all its legs")
+    drain_seconds: float = Field(default=120.0, gt=0, description="what a relay that stops gives to running answers")
+
+
 class Request(Document):
     """The wish for one site."""
 
@@ -64,7 +81,11 @@ class Request(Document):
     gateway_port: int = Field(default=4000, ge=1024, le=65535)
     gateway_workers: int = Field(default=1, ge=1)
     first_engine_port: int = Field(default=8001, ge=1024, le=65000)
+    first_relay_port: int = Field(
+        default=4101, ge=1024, le=65000, description="relays listen on loopback of the gateway hosts, counted up"
+    )
     routing: Routing = Routing()
+    relay: Relaying = Relaying()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

@@ -8,7 +8,7 @@ LAYERS = (
     {"units", "errors", "plan_diff"},
     {"documents"},
     {"catalogue", "hardware", "request", "report", "wish", "model_store", "hub", "safetensors_header", "model_config"},
-    {"calibration", "start_up_log"},
+    {"calibration", "start_up_log", "relays"},
     {"plan", "measure_gpus"},
     {"measure"},
     {"device", "model_shape", "observation"},

@@ -34,6 +34,11 @@ def plan_content() -> dict[str, Any]:
             "port": 4000,
             "workers": 1,
             "routing": {},
+            "relays": [
+                _relay(QWEN, 4101, 2048, [("h2", "10.77.0.12", 8001), ("h3", "10.77.0.13", 8001)]),
+                _relay(GEMMA, 4102, 1024, [("h3", "10.77.0.13", 8002)]),
+            ],
+            "deployments": [_relayed(QWEN, 4101), _relayed(GEMMA, 4102)],
         },
         "models": [
             _model(
@@ -152,6 +157,30 @@ def _model(
             }
             for host, address, port in deployments
         ],
+    }
+
+
+def _relay(name: str, port: int, window_tokens: int, engines: list[tuple[str, str, int]]) -> dict[str, Any]:
+    return {
+        "group": name,
+        "model": name,
+        "served_model_name": name,
+        "port": port,
+        "max_model_len": window_tokens,
+        "concurrent_requests_per_replica": 16,
+        "replicas": [
+            {"id": f"{host}-{name}", "api_base": f"http://{address}:{engine_port}/v1"}
+            for host, address, engine_port in engines
+        ],
+    }
+
+
+def _relayed(name: str, port: int) -> dict[str, Any]:
+    return {
+        "model": name,
+        "id": f"{name}-relay",
+        "api_base": f"http://127.0.0.1:{port}/v1",
+        "served_model_name": name,
     }
 
 

@@ -203,6 +203,18 @@ def test_explain_accounts_for_every_byte_and_token_of_an_engine(planned_site: Pa
     )
 
 
+def test_a_model_gets_a_relay_with_its_engines_and_the_gateway_sees_the_relay_alone(planned_site: Path) -> None:
+    gateway = json.loads(_plan(planned_site).read_text(encoding="utf-8"))["appliance_plan"]["gateway"]
+
+    (relay,) = gateway["relays"]
+
+    assert ("small", "127.0.0.1", 4101, 2048) == tuple(relay[key] for key in ("group", "host", "port", "max_model_len"))
+    assert [{"id": "small@h2", "api_base": "http://192.0.2.2:8001/v1"}] == relay["replicas"]
+    assert [
+        {"model": "small", "id": "small-relay", "api_base": "http://127.0.0.1:4101/v1", "served_model_name": "small"}
+    ] == gateway["deployments"]
+
+
 def test_explain_says_why_each_option_was_chosen(planned_site: Path) -> None:
     answer = llm_size("explain", "--site", str(planned_site), "--json")
 

@@ -58,7 +58,32 @@ def plan_content() -> dict[str, Any]:
                 ],
             }
         },
-        "gateway": {"hosts": ["h1"], "address": "10.0.0.1", "port": 4000, "workers": 1, "routing": {}},
+        "gateway": {
+            "hosts": ["h1"],
+            "address": "10.0.0.1",
+            "port": 4000,
+            "workers": 1,
+            "routing": {},
+            "relays": [
+                {
+                    "group": "chat",
+                    "model": "chat",
+                    "served_model_name": "chat",
+                    "port": 4101,
+                    "max_model_len": 2048,
+                    "concurrent_requests_per_replica": 32,
+                    "replicas": [{"id": "chat@h2", "api_base": "http://10.0.0.2:8001/v1"}],
+                }
+            ],
+            "deployments": [
+                {
+                    "model": "chat",
+                    "id": "chat-relay",
+                    "api_base": "http://127.0.0.1:4101/v1",
+                    "served_model_name": "chat",
+                }
+            ],
+        },
         "models": [
             {
                 "name": "chat",
@@ -101,6 +126,12 @@ def test_a_consistent_plan_loads_and_keeps_vllms_own_option_names() -> None:
         (("hosts", "h2", "engines", 0, "cpu_cores"), [], "needs either GPUs or CPU cores"),
         (("site",), "{{ lookup('pipe', 'id') }}", "templates have no place in a plan"),
         (("surprise",), 1, "Extra inputs are not permitted"),
+        (("gateway", "relays"), [], "chat has no relay; make the plan again"),
+        (("gateway", "relays", 0, "replicas", 0, "api_base"), "http://10.0.0.3:8001/v1", "is no replica of relay chat"),
+        (("gateway", "relays", 0, "max_model_len"), 1024, "chat has a window of 2048 tokens"),
+        (("gateway", "relays", 0, "port"), 4000, "which the gateway has on a gateway host"),
+        (("gateway", "relays", 0, "host"), "10.0.0.1", "Input should be '127.0.0.1'"),
+        (("gateway", "deployments", 0, "api_base"), "http://10.0.0.2:8001/v1", "are not the relays"),
     ],
 )
 def test_a_plan_edited_by_hand_is_refused_with_one_line(path: tuple[Any, ...], value: Any, message: str) -> None:
@@ -135,4 +166,24 @@ def test_an_engine_behind_no_model_is_refused() -> None:
     content["hosts"]["h2"]["engines"].append(second)
 
     with pytest.raises(DocumentError, match="spare on h2 serves no model"):
+        Plan.parse(content, origin="plan")
+
+
+def test_a_relay_cannot_take_the_port_of_an_engine_on_a_gateway_host() -> None:
+    content = plan_content()
+    content["gateway"]["hosts"] = ["h1", "h2"]
+    content["gateway"]["relays"][0]["port"] = 8001
+    content["gateway"]["deployments"][0]["api_base"] = "http://127.0.0.1:8001/v1"
+
+    with pytest.raises(DocumentError, match="relay chat has port 8001, which engine chat has on a gateway host"):
+        Plan.parse(content, origin="plan")
+
+
+def test_a_relay_without_a_model_is_refused() -> None:
+    content = plan_content()
+    second = copy.deepcopy(content["gateway"]["relays"][0])
+    second |= {"group": "other", "model": "other", "port": 4102}
+    content["gateway"]["relays"].append(second)
+
+    with pytest.raises(DocumentError, match="relay other serves other, which is no model of the plan"):
         Plan.parse(content, origin="plan")
