@@ -31,11 +31,13 @@ RULES: Mapping[str, str] = {
     "gap": "silence inside a stream for longer than allowed",
     "false_success": "counted as a success without [DONE], or in spite of an error",
     "done_after_error": "the server said [DONE] after an error, which most clients take for success",
+    "unfinished": "[DONE] without a finish reason: an answer that was cut short and does not say so",
     "after_done": "the server went on after [DONE]",
     "disorder": "times that run backwards",
     "damaged": "checksums and kept text disagree",
 }
 _NUMBERED = re.compile(r" (\S+)\.(\d+)")
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _NEVER_ACKNOWLEDGED = ("dns", "refused", "connect_timeout", "tls", "client")
 
 
@@ -116,6 +118,8 @@ def _of_the_end(record: Record) -> Iterator[Defect]:
         yield _defect("false_success", record.request_id, "no [DONE]" if done is None else "an error event inside")
     if done is not None and error is not None and error < done:
         yield _defect("done_after_error", record.request_id, f"error at event {error}, [DONE] at event {done}")
+    if record.outcome == OK and record.body and not _FINISHED.search(record.body):
+        yield _defect("unfinished", record.request_id, f"[DONE] after {len(token_times(record)[0])} tokens")
     if done is not None and done != len(kinds) - 1:
         yield _defect("after_done", record.request_id, f"{len(kinds) - 1 - done} events after [DONE]")
     acknowledged = record.status == 200 and record.outcome not in _NEVER_ACKNOWLEDGED  # noqa: PLR2004  HTTP OK

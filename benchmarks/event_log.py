@@ -68,6 +68,16 @@ class EventLog:
                 kind |= events.FOREIGN
             self.kinds.append(kind)
 
+    def hold(self, body: bytes) -> None:
+        """A piece of an answer that comes whole: nothing is said before all of it is here."""
+        self.tail += body
+
+    def release(self, now: int) -> None:
+        """A held answer is complete: it is logged as a stream of one event and [DONE]."""
+        if self.tail.startswith(b"{"):
+            answer, self.tail = self.tail.replace(b"\n", b" "), b""
+            self.take(b"data: %s\n\ndata: [DONE]\n\n" % answer, now)
+
     @property
     def body(self) -> bytes:
         """The whole stream, if it is kept."""

@@ -53,6 +53,7 @@ class Workload(Part):
     turns: int = Field(default=1, ge=1, description="questions per conversation; each carries the whole history")
     think_seconds: float = Field(default=1.0, ge=0, description="between an answer's end and the next question")
     ignore_eos: bool = Field(default=False, description="always generate the whole length: for capacity only")
+    unstreamed_ratio: float = Field(default=0.0, ge=0, le=1, description="share of requests that want one whole answer")
     temperature: float = Field(default=0.0, ge=0)
     tokenizer: Path | None = Field(
         default=None, description="tokenizer.json of the model: lengths in its own tokens instead of an estimate"

@@ -69,12 +69,25 @@ class FaultResult(Part):
     """One injected fault and what clients saw of it."""
 
     name: str
+    arrangement: str = Field(
+        default="appliance", description="what was broken: the appliance, or what stands beside it"
+    )
     injected_seconds: float
     requests: int
     failed: int
     duplicated: int
     lost_or_altered: int
     recovery_seconds: float | None = Field(description="until the first second from which nothing failed any more")
+    in_flight: int = Field(default=0, description="streams that ran when the fault struck")
+    broken_in_flight: int = Field(default=0, description="of these, how many did not end whole")
+    gap_p50_seconds: float | None = Field(default=None, description="longest silence of each stream in flight, median")
+    gap_p99_seconds: float | None = None
+    gap_max_seconds: float | None = None
+    texts_compared: int = Field(default=0, description="texts held against an undisturbed control or a computed one")
+    used_tokens: dict[str, int] = Field(
+        default={}, description="prompt + completion tokens of the run, by who counted: clients, ledger, spend"
+    )
+    repeats: int = 1
 
 
 class SuiteResult(Document):

@@ -126,6 +126,9 @@ class Stream:
             self._streaming = value.lower().startswith(b"text/event-stream")
 
     def on_body(self, body: bytes) -> None:
+        if self._status == 200 and not self.call.streamed:  # noqa: PLR2004  HTTP OK
+            self._log.hold(body)
+            return
         if not self._streaming or self._status != 200:  # noqa: PLR2004  HTTP OK
             if len(self._detail) < DETAIL_BYTES:
                 self._detail += body[:DETAIL_BYTES]
@@ -133,6 +136,7 @@ class Stream:
         self._log.take(body, self.heard_ns)
 
     def on_message_complete(self) -> None:
+        self._log.release(self.heard_ns)
         self._judge()
 
     # --- inside ---
@@ -232,7 +236,7 @@ class Stream:
         log = self._log
         if self._status != 200:  # noqa: PLR2004  HTTP OK
             self._end(class_of_status(self._status), detail)
-        elif not self._streaming:
+        elif not self._streaming and self.call.streamed:
             self._end("not_a_stream", detail)
         elif log.error:
             self._end("error_event", detail)

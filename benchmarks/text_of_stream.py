@@ -19,7 +19,7 @@ def texts_of(body: bytes) -> Iterator[tuple[str, str]]:
     """(answer, reasoning) of each event that says something."""
     for payload in payloads_of(body):
         for choice in payload.get("choices", ()) if isinstance(payload, dict) else ():
-            delta = choice.get("delta", choice)
+            delta = choice.get("delta") or choice.get("message") or choice
             reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
             answer = delta.get("content") or delta.get("text") or ""
             if answer or reasoning:

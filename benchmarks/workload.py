@@ -29,6 +29,7 @@ class Call:
     turn: int
     prompt_tokens: int
     output_tokens: int
+    streamed: bool = True
     messages: list[dict[str, str]] = field(repr=False)
     body: bytes = field(repr=False)
 
@@ -71,14 +72,18 @@ class Workload:
             language = "ko" if Random(f"{self._load.seed}/{sequence}/language").random() < KOREAN_RATIO else "en"
         prompt = self._prompt(prompt_tokens, language, random, request=f"{sequence}-{turn}", fresh=turn == 0)
         messages = [*history, {"role": "user", "content": prompt}]
+        streaming = streamed(self._load, sequence)
         return Call(
             request_id=f"{self._run_id}-{sequence}-{turn}",
             sequence=sequence,
             turn=turn,
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
+            streamed=streaming,
             messages=messages,
-            body=json.dumps(self._body(messages, output_tokens), ensure_ascii=False, separators=(",", ":")).encode(),
+            body=json.dumps(
+                self._body(messages, output_tokens, streaming), ensure_ascii=False, separators=(",", ":")
+            ).encode(),
         )
 
     def _prompt(self, tokens: int, language: str, random: Random, *, request: str, fresh: bool) -> str:
@@ -92,21 +97,24 @@ class Workload:
         rest = tokens - self._ruler.count(frame + "\n" + task, source)
         return frame + (self._ruler.text_of(rest, source, random) if rest > 0 else "") + "\n" + task
 
-    def _body(self, messages: list[dict[str, str]], output_tokens: int) -> dict[str, Any]:
+    def _body(self, messages: list[dict[str, str]], output_tokens: int, streaming: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self._load.target.model}
         if self._spec.api == "chat":
             body["messages"] = messages
         else:
             body["prompt"] = "\n\n".join(message["content"] for message in messages)
-        body |= {
-            "max_tokens": output_tokens,
-            "temperature": self._spec.temperature,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        body |= {"max_tokens": output_tokens, "temperature": self._spec.temperature}
+        if streaming:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         if self._spec.ignore_eos:
             body["ignore_eos"] = True
         return body
+
+
+def streamed(load: Load, sequence: int) -> bool:
+    """Whether that arrival wants a stream."""
+    ratio = load.workload.unstreamed_ratio
+    return ratio == 0 or Random(f"{load.seed}/{sequence}/unstreamed").random() >= ratio
 
 
 def _length(lengths: Lengths, random: Random) -> int:

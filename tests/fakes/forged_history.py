@@ -34,10 +34,11 @@ def words(request_id: str, text: str) -> list[bytes]:
     return [event(request_id, {"content": " " + word}) for word in text.split()]
 
 
-def usage(request_id: str, count: int) -> bytes:
-    """The event with the server's own count."""
+def usage(request_id: str, count: int, *, finish_reason: str | None = "length") -> bytes:
+    """The event with the finish reason and the server's own count."""
     counts = {"prompt_tokens": 5, "completion_tokens": count, "total_tokens": 5 + count}
-    return b"data: " + json.dumps({"id": f"chatcmpl-{request_id}", "choices": [], "usage": counts}).encode()
+    choices = [{"index": 0, "delta": {}, "finish_reason": finish_reason}]
+    return b"data: " + json.dumps({"id": f"chatcmpl-{request_id}", "choices": choices, "usage": counts}).encode()
 
 
 DONE = b"data: [DONE]"

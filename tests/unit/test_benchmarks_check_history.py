@@ -36,6 +36,10 @@ SEEDED: dict[str, tuple[str, Callable[[], History]]] = {
         "duplicate",
         lambda: history(record(said=[FIVE[0], FIVE[2], FIVE[1], *FIVE[3:]], ending=COUNTED)),
     ),
+    "an end without a finish reason": (
+        "unfinished",
+        lambda: history(record(ending=[usage(OWN, 5, finish_reason=None), DONE])),
+    ),
     "text of another request under the own id": (
         "foreign",
         lambda: history(record(said=[*FIVE[:2], event(OWN, {"content": f" {OTHER}.2"}), *FIVE[3:]], ending=COUNTED)),
