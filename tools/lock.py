@@ -54,6 +54,7 @@ LOCKS = (
     # Without local wheels: a CPU build of torch lying there (2.13.0+cpu) would rank above the CUDA build (2.13.0).
     Lock(name="vllm-cuda", folder="roles/vllm/files", local_wheels=False),
     Lock(name="gateway", folder="roles/gateway/files", overrides=True, excludes=True),
+    Lock(name="relay", folder="roles/relay/files", local_wheels=False),
 )
 
 
