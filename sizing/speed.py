@@ -115,7 +115,14 @@ class StepTime:
         kv_bytes = kv_element_bytes(configuration.kv_cache_dtype, model_element_bytes=settings.weight_element_bytes)
         stages = tuple(
             _stage_time(
-                configuration, stage, peaks, family, kv_bytes or 2, settings.weight_element_bytes, weight_format
+                settings.model,
+                stage,
+                shards=settings.shards,
+                peaks=peaks,
+                family=family,
+                kv_bytes=kv_bytes or 2,
+                element_bytes=settings.weight_element_bytes,
+                weight_format=weight_format,
             )
             for stage in settings.stages
         )
