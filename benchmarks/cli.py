@@ -12,6 +12,7 @@ from rich.console import Console
 from benchmarks import signing
 from benchmarks.calibrate import STEPS, Step, calibrate
 from benchmarks.check_history import GAP_SECONDS, check, reference_of
+from benchmarks.failover.cli import suites
 from benchmarks.history import load_history
 from benchmarks.metrics import summarize
 from benchmarks.summary_table import summary_table
@@ -19,6 +20,7 @@ from benchmarks.validity import objections
 from sizing.errors import SizingError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Load, latency and truth of a site.")
+app.add_typer(suites, name="suite")
 _talk = Console(stderr=True)
 
 

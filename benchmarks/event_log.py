@@ -76,6 +76,7 @@ class EventLog:
         """A held answer is complete: it is logged as a stream of one event and [DONE]."""
         if self.tail.startswith(b"{"):
             answer, self.tail = self.tail.replace(b"\n", b" "), b""
+            self.usage = answer if b'"usage"' in answer else b""
             self.take(b"data: %s\n\ndata: [DONE]\n\n" % answer, now)
 
     @property

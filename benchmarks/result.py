@@ -78,6 +78,7 @@ class FaultResult(Part):
     duplicated: int
     lost_or_altered: int
     recovery_seconds: float | None = Field(description="until the first second from which nothing failed any more")
+    ejected_seconds: float | None = Field(default=None, description="until the relay sent nothing there; None = unseen")
     in_flight: int = Field(default=0, description="streams that ran when the fault struck")
     broken_in_flight: int = Field(default=0, description="of these, how many did not end whole")
     gap_p50_seconds: float | None = Field(default=None, description="longest silence of each stream in flight, median")

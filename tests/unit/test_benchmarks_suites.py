@@ -8,6 +8,7 @@ import numpy
 import pytest
 
 from benchmarks.driver import Effort
+from benchmarks.failover.effects import recovery_seconds
 from benchmarks.intervals import mean_interval, percentile_interval, robust_slope, slope_interval
 from benchmarks.load import Target, Workload
 from benchmarks.metrics import Objective
@@ -15,7 +16,7 @@ from benchmarks.record import Record
 from benchmarks.running import inline_runner
 from benchmarks.saturation import queueing
 from benchmarks.suites.context import context
-from benchmarks.suites.failover import Fault, failover, recovery_seconds
+from benchmarks.suites.failover import Conditions, Fault, failover
 from benchmarks.suites.gateway_overhead import gateway_overhead
 from benchmarks.suites.smoke import smoke
 from benchmarks.suites.soak import soak
@@ -156,9 +157,7 @@ def test_a_failover_counts_failures_of_text_and_time_to_recovery() -> None:
         faults=[
             Fault(name="engine killed", inject=lambda: actions.append("kill"), heal=lambda: actions.append("start"))
         ],
-        workload=Workload(),
-        rate_per_second=5,
-        agreed_recovery_seconds=10,
+        conditions=Conditions(workload=Workload(), rate_per_second=5, agreed_recovery_seconds=10),
     )
 
     assert "failed" == result.verdict
