@@ -2,9 +2,11 @@
 
 Only what is missing is generated, so that running it again never changes a secret. The vault password is made too when
 there is none (`.vault-password`, mode 0600). Secrets pass between programs through pipes, never through arguments.
+A site with edges gets a self-signed certificate for its `edge_server_names`, unless the vault holds the operator's own.
 """
 
 import argparse
+import json
 import os
 import secrets
 import subprocess
@@ -12,6 +14,8 @@ import sys
 from pathlib import Path
 
 import yaml
+
+from tools import edge_certificate
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PASSWORD_BYTES = 32
@@ -22,12 +26,15 @@ SECRET_PREFIXES = {
     "vault_postgres_gateway_password": "",
     "vault_redis_password": "",
 }
+CERTIFICATE, PRIVATE_KEY = "vault_edge_certificate", "vault_edge_private_key"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("site", type=Path, help="inventory directory, e.g. inventories/lab")
-    site: Path = parser.parse_args().site
+    parser.add_argument("--new-certificate", action="store_true", help="replace the edges' certificate")
+    arguments = parser.parse_args()
+    site: Path = arguments.site
     if not site.is_dir():
         print(f"vault: {site}: no such site", file=sys.stderr)
         return 2
@@ -35,13 +42,40 @@ def main() -> int:
     path = site / "group_vars" / "all" / "vault.yml"
     present = read_vault(path) if path.exists() else {}
     missing = [name for name in SECRET_PREFIXES if name not in present]
-    if not missing:
+    made = {name: SECRET_PREFIXES[name] + secrets.token_urlsafe(PASSWORD_BYTES) for name in missing}
+    server_names = edge_server_names(site)
+    if server_names and (arguments.new_certificate or CERTIFICATE not in present):
+        new = edge_certificate.make_certificate(server_names)
+        made |= {CERTIFICATE: new.certificate, PRIVATE_KEY: new.private_key}
+    if not made:
         print(f"vault: {path} holds every secret already")
         return 0
-    made = {name: SECRET_PREFIXES[name] + secrets.token_urlsafe(PASSWORD_BYTES) for name in missing}
     write_vault(path, {**present, **made})
-    print(f"vault: {path}: generated {', '.join(missing)}")
+    print(f"vault: {path}: generated {', '.join(made)}")
     return 0
+
+
+def edge_server_names(site: Path) -> list[str]:
+    """Under which names clients will call; empty on a site without edges."""
+    program = Path(sys.executable).with_name("ansible-inventory")
+    answer = subprocess.run(
+        [str(program), "-i", str(site.resolve()), "--list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    if answer.returncode != 0:
+        sys.exit(f"vault: {site} is no inventory that Ansible can read: {answer.stderr.strip()}")
+    inventory = json.loads(answer.stdout)
+    edges = inventory.get("edge", {}).get("hosts", [])
+    if not edges:
+        return []
+    variables = inventory["_meta"]["hostvars"][edges[0]]
+    names = variables.get("edge_server_names")
+    if not names:
+        sys.exit(f"vault: {site} has edges but no edge_server_names; set it in group_vars/edge.yml")
+    return [str(name) for name in names]
 
 
 def make_password_file() -> None:

@@ -1,0 +1,1 @@
+"""The edge: HAProxy as the role configures it, on loopback."""
