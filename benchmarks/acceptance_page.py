@@ -35,7 +35,7 @@ def render_page(acceptance: Acceptance) -> str:
     picture = Markup(charts.predicted_against_measured(measured)) if measured else None  # noqa: S704  our own SVG
     return _template().render(
         acceptance=acceptance,
-        suites=[SuiteView(result=suite, charts=tuple(_charts(suite))) for suite in acceptance.suites],
+        suites=[SuiteView(result=suite, charts=tuple(charts_of(suite))) for suite in acceptance.suites],
         predictions_chart=picture,
         passed_items=sum(item.status == "passed" for item in acceptance.checklist),
         criteria=[(suite.suite, criterion) for suite in acceptance.suites for criterion in suite.criteria],
@@ -64,7 +64,8 @@ def _template() -> Template:
     return environment.get_template("acceptance.html.j2")
 
 
-def _charts(suite: SuiteResult) -> list[Chart]:
+def charts_of(suite: SuiteResult) -> list[Chart]:
+    """The pictures of one suite."""
     found: list[Chart] = []
     if suite.rate_points:
         repeats = suite.rate_points[0].repeats

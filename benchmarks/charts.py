@@ -32,6 +32,10 @@ _VARIABLES = {
 }
 INK, SOFT, LINE, ONE, TWO, THREE, BAD, GOOD = _VARIABLES
 SIDES = (ONE, TWO, THREE)
+_ON_WHITE = {
+    "ink": "#1b1f24", "soft": "#59636e", "line": "#d1d9e0", "one": "#0969da", "two": "#bc4c00", "three": "#8250df",
+    "bad": "#cf222e", "good": "#1a7f37",
+}  # fmt: skip
 LOG_FROM_RATIO = 8  # below, a logarithmic axis has no numbers to show
 LOG_TICKS = (1.0, 2.0, 5.0)
 
@@ -150,6 +154,13 @@ def predicted_against_measured(predictions: Sequence[Prediction]) -> str:
         axes.margins(x=0.15)
         axes.set_xlabel("measured, % of predicted")
     return result[0]
+
+
+def standalone(svg: str) -> str:
+    """The picture as a file of its own, with colours for a white ground."""
+    for name, colour in _ON_WHITE.items():
+        svg = svg.replace(f"var(--{name})", colour)
+    return svg.replace("<svg ", '<svg style="background: white; font-family: sans-serif" ', 1)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import signing
 from benchmarks.calibrate import STEPS, Step, calibrate
 from benchmarks.check_history import GAP_SECONDS, check, reference_of
-from benchmarks.failover.cli import suites
+from benchmarks.cli_suites import suites
 from benchmarks.history import load_history
 from benchmarks.metrics import summarize
 from benchmarks.summary_table import summary_table

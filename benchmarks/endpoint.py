@@ -24,10 +24,12 @@ class Endpoint:
     failure: str = ""
 
     def request(self, *, request_id: str, body: bytes) -> bytes:
-        """A whole HTTP request."""
-        return b"%sX-Request-Id: %s\r\nContent-Length: %d\r\n\r\n%s" % (
+        """A whole HTTP request. The id goes out twice: as vLLM takes it, and as LiteLLM does (which hands it on)."""
+        identity = request_id.encode()
+        return b"%sX-Request-Id: %s\r\nx-litellm-call-id: %s\r\nContent-Length: %d\r\n\r\n%s" % (
             self.head,
-            request_id.encode(),
+            identity,
+            identity,
             len(body),
             body,
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy
 
+from benchmarks.errors import BadLoad
 from benchmarks.intervals import Interval, slope_interval
 from benchmarks.record import OK, Record
 
@@ -40,13 +41,13 @@ class Queueing:
 
 
 def queueing(records: Sequence[Record], *, warmup_seconds: float) -> Queueing:
-    """The queue of one run; raises ValueError if nothing arrived after the warm-up."""
+    """The queue of one run; raises BadLoad if nothing arrived after the warm-up."""
     begins = numpy.sort([record.intended_ns for record in records]) / 1e9
     ends = numpy.sort([record.ended_ns for record in records]) / 1e9
     last = float(begins[-1])
     counted = begins[begins >= warmup_seconds]
     if len(counted) < BATCHES or last <= warmup_seconds:
-        raise ValueError(f"{len(counted)} arrivals after {warmup_seconds:g} s of warm-up are too few; lengthen the run")
+        raise BadLoad(f"{len(counted)} arrivals after {warmup_seconds:g} s of warm-up are too few; lengthen the run")
     times = numpy.linspace(warmup_seconds, last, BATCHES * SAMPLES_PER_BATCH, endpoint=False)
     in_flight = numpy.searchsorted(begins, times, "right") - numpy.searchsorted(ends, times, "right")
     means = in_flight.reshape(BATCHES, -1).mean(axis=1)

@@ -1,4 +1,4 @@
-"""Command line of the failover suite."""
+"""Command line of the failover suite; `cli_suites` gives it its name."""
 
 import os
 import sys
@@ -21,7 +21,6 @@ from benchmarks.result import FaultResult, SuiteResult
 from benchmarks.running import inline_runner
 from benchmarks.suites.failover import Conditions, Fault, failover
 
-suites = typer.Typer(no_args_is_help=True, help="One suite by itself.")
 _talk = Console(stderr=True)
 COLUMNS = (
     "fault", "of", "requests", "failed", "doubled", "altered", "in flight", "broken", "gap p50", "gap p99", "gap max",
@@ -35,12 +34,6 @@ class Place(StrEnum):
     loopback = "loopback"
 
 
-@suites.callback()
-def _suites() -> None:
-    """One suite by itself."""
-
-
-@suites.command("failover")
 def failover_command(
     *,
     out: Annotated[Path, typer.Option(help="directory for histories, logs and failover.json; must not exist")],

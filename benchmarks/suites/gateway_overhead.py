@@ -15,6 +15,7 @@ from benchmarks.load import Arrivals, Load, Target, Workload
 from benchmarks.metrics import Samples, samples_of, summarize, window
 from benchmarks.result import Criterion, SuiteResult
 from benchmarks.running import Runner
+from benchmarks.suites.gateway_scaling import Scaling, scaling
 from benchmarks.suites.outcome import Logbook, bound, distributions, measurement, no_failures
 from benchmarks.validity import Capacity
 
@@ -33,9 +34,10 @@ def gateway_overhead(
     warmup_seconds: float = 2.0,
     agreed_ttft_ms: float | None = None,
     agreed_itl_ms: float | None = None,
+    scaled: Scaling | None = None,
     capacity: Capacity | None = None,
 ) -> SuiteResult:
-    """Interleaved A/B at one rate that both sides sustain."""
+    """Interleaved A/B at one rate that both sides sustain; on request, what a full gateway delivers by workers."""
     book = Logbook(suite="gateway_overhead", question=QUESTION, capacity=capacity)
     sides: dict[str, list[History]] = {"gateway": [], "engine": []}
     for number in range(pairs):
@@ -70,12 +72,15 @@ def gateway_overhead(
     criteria: list[Criterion] = [no_failures(summarize(everything))]
     criteria += bound("added TTFT p50, upper end of its interval", added["added TTFT p50"].high, agreed_ttft_ms)
     criteria += bound("added ITL p50, upper end of its interval", added["added ITL p50"].high, agreed_itl_ms)
+    if scaled is None:
+        book.notes.append("chunks/s per worker were not measured")
     return book.result(
         criteria,
         measurements=[
             *(measurement(name, "ms", interval) for name, interval in added.items()),
             measurement("throughput through the gateway / straight", "ratio", ratio),
             measurement("noise: TTFT p50 of one side against itself", "ms", mean_interval(_noise(through, straight))),
+            *(scaling(run, book, scaled) if scaled is not None else []),
         ],
         distributions=[
             *distributions(_pooled(sides["gateway"], warmup_seconds), prefix="gateway "),

@@ -1,5 +1,6 @@
 """Outcome: the pieces that every suite's result is put together from."""
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class Logbook:
     question: str
     capacity: Capacity | None = None
     started: float = field(default_factory=time.monotonic)
+    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     objections: list[str] = field(default_factory=list)
     histories: list[str] = field(default_factory=list)
@@ -48,10 +50,16 @@ class Logbook:
                 "duration_seconds": round(time.monotonic() - self.started, 1),
                 "criteria": tuple(criteria),
                 "objections": tuple(self.objections),
-                "notes": tuple(self.notes),
+                "notes": (*self.notes, self._machine()),
                 "histories": tuple(self.histories),
                 **parts,
             }
+        )
+
+    def _machine(self) -> str:
+        return (
+            f"the machine that made the load has {os.cpu_count()} cores; load average {self.load_before:.1f} before, "
+            f"{os.getloadavg()[0]:.1f} after"
         )
 
 

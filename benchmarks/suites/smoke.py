@@ -13,6 +13,7 @@ from benchmarks.suites.outcome import (
     no_failures,
     objective_criteria,
 )
+from benchmarks.validity import Capacity
 
 QUESTION = "Does the site answer every request, with whole and unmixed texts?"
 
@@ -25,10 +26,11 @@ def smoke(
     rate_per_second: float = 1.0,
     objective: Objective | None = None,
     share: float = 0.99,
+    capacity: Capacity | None = None,
 ) -> SuiteResult:
     """Poisson arrivals of short chats, half Korean, half English."""
     objective = objective or Objective()
-    book = Logbook(suite="smoke", question=QUESTION)
+    book = Logbook(suite="smoke", question=QUESTION, capacity=capacity)
     load = Load(
         name="smoke",
         target=target,

@@ -4,13 +4,14 @@ interval.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
 
 import numpy
 
+from benchmarks.errors import BadLoad
 from benchmarks.intervals import Interval, robust_slope
 from benchmarks.load import Arrivals, Load, Target, Workload
 from benchmarks.metrics import samples_of, summarize, window
+from benchmarks.probes import MemoryOf
 from benchmarks.record import Record
 from benchmarks.result import Criterion, Series, SuiteResult
 from benchmarks.running import Runner
@@ -20,6 +21,7 @@ from benchmarks.validity import Capacity
 QUESTION = "Does latency or memory grow while the load stays the same?"
 WINDOWS = 20
 HOUR = 3600.0
+WATCHED_RATIO = 0.9
 Points = list[tuple[float, float]]
 
 
@@ -31,7 +33,7 @@ def soak(
     rate_per_second: float,
     seconds: float,
     warmup_seconds: float = 60.0,
-    memory: Callable[[], Mapping[str, int]] | None = None,
+    memory: MemoryOf | None = None,
     memory_every_seconds: float = 10.0,
     agreed_latency_drift_ratio: float = 0.05,
     agreed_memory_drift_ratio: float = 0.05,
@@ -53,6 +55,8 @@ def soak(
         )
     if memory is None:
         book.notes.append("memory was not watched")
+    if watched.failures:
+        book.notes.append(f"memory could not be read {len(watched.failures)} times, last: {watched.failures[-1]}")
     records = window(history, warmup_seconds=warmup_seconds)
     criteria = [no_failures(summarize(records))]
     drifts, lines = [], []
@@ -64,6 +68,7 @@ def soak(
             drifts.append(measurement(f"{name} drift", "ms/h", drift))
             criteria.append(_steady(name, drift, points, agreed_latency_drift_ratio))
     for service, points in watched.points.items():
+        criteria.append(_watched(service, len(points), watched.looks))
         lines.append(Series(name=f"memory of {service}", unit="bytes", points=tuple(points)))
         drift = _drift([point for point in points if point[0] >= warmup_seconds])
         if drift is not None:
@@ -73,10 +78,12 @@ def soak(
 
 
 class _Watch:
-    """Samples memory beside the run."""
+    """Samples memory beside the run. The first look, before it, says which services there are, and fails loudly."""
 
-    def __init__(self, memory: Callable[[], Mapping[str, int]] | None, every_seconds: float) -> None:
-        self.points: dict[str, Points] = {}
+    def __init__(self, memory: MemoryOf | None, every_seconds: float) -> None:
+        self.points: dict[str, Points] = {service: [] for service in memory()} if memory is not None else {}
+        self.looks = 0
+        self.failures: list[str] = []
         self._memory, self._every, self._over = memory, every_seconds, threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -93,8 +100,15 @@ class _Watch:
         begun = time.monotonic()
         while self._memory is not None:
             now = time.monotonic() - begun
-            for service, resident_bytes in self._memory().items():
-                self.points.setdefault(service, []).append((now, float(resident_bytes)))
+            self.looks += 1
+            try:
+                seen = self._memory()
+            except BadLoad as error:  # a look that fails is counted against every service: see `_watched`
+                self.failures.append(str(error))
+                seen = {}
+            for service, resident_bytes in seen.items():
+                if service in self.points:
+                    self.points[service].append((now, float(resident_bytes)))
             if self._over.wait(self._every):
                 return
 
@@ -116,6 +130,15 @@ def _drift(points: Points) -> Interval | None:
         return None
     times, values = (numpy.asarray(column, dtype=numpy.float64) for column in zip(*points, strict=True))
     return robust_slope(times / HOUR, values)
+
+
+def _watched(service: str, seen: int, looks: int) -> Criterion:
+    return Criterion(
+        name=f"memory of {service} was there to be read",
+        agreed=f"at least {WATCHED_RATIO:.0%} of the time",
+        seen=f"{seen} of {looks} looks",
+        passed=seen >= WATCHED_RATIO * looks,
+    )
 
 
 def _steady(name: str, drift: Interval, points: Points, agreed_ratio: float) -> Criterion:

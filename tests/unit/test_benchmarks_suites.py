@@ -1,6 +1,7 @@
 """Suites against a simulated site, whose true capacity is known by hand."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,28 +109,57 @@ def test_the_gateways_share_is_found_within_its_interval() -> None:
     assert "at most 5 ms" == result.criteria[1].agreed
 
 
-def test_a_context_suite_wants_everything_inside_answered_and_everything_beyond_refused() -> None:
-    def answer(served: Record, load: Any) -> Record:
+def windowed_site(load: Any) -> Any:
+    """Refuses prompts of more than 1000 tokens and more than 1200 with their answer; ids are the loads' names."""
+
+    def answer(served: Record) -> Record:
+        served = dataclasses.replace(served, request_id=load.name)
         tokens = load.workload.prompt.mean_tokens
         if tokens > 1000 or tokens + load.workload.output.mean_tokens > 1200:
             return dataclasses.replace(
                 served, outcome="rejected", status=400, event_kind=b"", event_ns=b"", event_crc=b""
             )
-        return dataclasses.replace(served, usage=b'{"usage":{"prompt_tokens":%d,"completion_tokens":4}}' % tokens)
+        usage = b'{"usage":{"prompt_tokens":%d,"completion_tokens":4}}' % tokens
+        return dataclasses.replace(served, usage=usage, prompt_tokens=tokens)
 
-    def run(load: Any) -> Any:
-        return simulated_site(spoil=lambda served: answer(served, load))(load)
+    return simulated_site(spoil=answer)(load)
 
-    good = context(
-        run, TARGET, max_input_tokens=1000, window_tokens=1200, tokenizer=None, seen_by_engine=lambda _: False
+
+def context_of(
+    seen: Callable[[str], bool], *, max_input_tokens: int = 1000, window_tokens: int = 1200
+) -> dict[str, bool]:
+    result = context(
+        windowed_site,
+        TARGET,
+        max_input_tokens=max_input_tokens,
+        window_tokens=window_tokens,
+        tokenizer=None,
+        engine_log_contains=seen,
+        log_seconds=0,
     )
-    leaky = context(
-        run, TARGET, max_input_tokens=900, window_tokens=1400, tokenizer=None, seen_by_engine=lambda _: True
-    )
+    return {criterion.name: criterion.passed for criterion in result.criteria} | {"": result.verdict == "passed"}
 
-    assert "passed" == good.verdict, good.criteria
-    assert 9 == len(good.criteria)
-    assert "failed" == leaky.verdict
+
+def test_a_context_suite_wants_everything_inside_answered_and_everything_beyond_refused() -> None:
+    refused = ("context-101", "context-window-over")
+
+    good = context_of(lambda request_id: request_id not in refused)
+    leaky = context_of(lambda request_id: request_id not in refused, max_input_tokens=900, window_tokens=1400)
+
+    assert good[""], good
+    assert 10 == len(good) - 1
+    assert not leaky[""]
+    assert not leaky["a prompt of 909 tokens (101% of max_input_tokens)"]
+
+
+def test_absence_from_the_engines_logs_proves_nothing_unless_accepted_requests_are_in_them() -> None:
+    silent, talkative = context_of(lambda _: False), context_of(lambda _: True)
+    absence = "a prompt of 1010 tokens (101% of max_input_tokens): request id in the engines' logs"
+
+    assert not silent["accepted requests: request ids in the engines' logs"]
+    assert not silent[absence]
+    assert talkative["accepted requests: request ids in the engines' logs"]
+    assert not talkative[absence]
 
 
 def test_a_soak_tells_drift_from_noise() -> None:
