@@ -52,11 +52,19 @@ def _rates(points: Sequence[RatePoint]) -> Table:
 
 def _measurements(measurements: Sequence[Measurement]) -> Table:
     table = Table("measured", "value", "95 % interval", "unit", "n")
-    for measured in measurements:
+    for measured in map(_in_mebibytes, measurements):
         known = measured.low is not None and measured.high is not None
         interval = f"{_number(measured.low or 0.0)} to {_number(measured.high or 0.0)}" if known else ""
         table.add_row(Text(measured.name), _number(measured.value), interval, measured.unit, str(measured.count or ""))
     return table
+
+
+def _in_mebibytes(measured: Measurement) -> Measurement:
+    if not measured.unit.startswith("bytes"):
+        return measured
+    scaled = {name: getattr(measured, name) for name in ("value", "low", "high")}
+    scaled = {name: value / 2**20 for name, value in scaled.items() if value is not None}
+    return measured.model_copy(update={**scaled, "unit": measured.unit.replace("bytes", "MiB")})
 
 
 def _number(value: float) -> str:

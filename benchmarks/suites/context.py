@@ -1,8 +1,10 @@
 """Context: does the window hold what was promised, and is what passes it refused before an engine sees it?
 
 Lengths are counted in the model's own tokens: with its tokenizer, plus what the chat template adds, which one short
-request tells (the server's count less ours). That a refused request's id is absent from the engines' logs proves
-something only if the ids of accepted ones are in them, so that is asked first.
+request tells (the server's count less ours). A prompt beyond `max_input_tokens` asks for the whole answer that the
+window leaves to prompts within it, so it is too long by either reading. That a refused
+request's id is absent from the engines' logs proves something only if the ids of accepted ones are in them, so that is
+asked first.
 """
 
 import time
@@ -22,6 +24,7 @@ SHARES = (0.10, 0.50, 0.99, 1.01)
 ANSWER_TOKENS = 4
 PROBE_TOKENS = 64
 INSIDE_SLACK_TOKENS = 3  # cutting text inside a word can leave a prompt this much short
+TEMPERATURE = 1.0  # a model that repeats itself is cut off by the gateway, and that is another matter
 LOG_SECONDS = 2.0  # until a log holds what happened; vLLM writes at once, journals within a second
 
 
@@ -52,6 +55,7 @@ def context(
                 prompt=Lengths(mean_tokens=prompt_tokens),
                 output=Lengths(mean_tokens=output_tokens),
                 tokenizer=tokenizer,
+                temperature=TEMPERATURE,
             ),
         )
         return book.add(run(load)).records[0]
@@ -63,7 +67,8 @@ def context(
     wanted: list[tuple[Record, int]] = []
     for share in SHARES:
         tokens = round(max_input_tokens * share)
-        record = send(f"{share:.0%}".rstrip("%"), max(1, tokens - added), ANSWER_TOKENS)
+        answer = ANSWER_TOKENS if share < 1 else max(ANSWER_TOKENS, window_tokens - max_input_tokens)
+        record = send(f"{share:.0%}".rstrip("%"), max(1, tokens - added), answer)
         (accepted if share < 1 else refused)[f"a prompt of {tokens} tokens ({share:.0%} of max_input_tokens)"] = record
         wanted.append((record, tokens))
     half = window_tokens // 2
