@@ -144,7 +144,7 @@ def test_a_context_suite_wants_everything_inside_answered_and_everything_beyond_
     refused = ("context-101", "context-window-over")
 
     good = context_of(lambda request_id: request_id not in refused)
-    leaky = context_of(lambda request_id: request_id not in refused, max_input_tokens=900, window_tokens=1400)
+    leaky = context_of(lambda request_id: request_id not in refused, max_input_tokens=900, window_tokens=1100)
 
     assert good[""], good
     assert 10 == len(good) - 1
