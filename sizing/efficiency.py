@@ -35,8 +35,8 @@ class FamilyRow(Part):
     formats: dict[WeightFormat, FormatRow]
     cache_bandwidth_ratio: float
     attention_ratio: float
-    layer_seconds_us: float
-    step_seconds_us: float
+    layer_us: float
+    mixed_layer_us: float
     interval: tuple[float, float]
     measured: bool
     source: str
@@ -48,6 +48,14 @@ class LinkRow(Part):
     kind: str
     reduce_us: float
     bandwidth_ratio: float
+    source: str
+
+
+class HostRow(Part):
+    """What the scheduler, the sampler's caller and the detokenizer take of each step, and of each request in it."""
+
+    step_us: float
+    request_us: float
     source: str
 
 
@@ -63,6 +71,8 @@ class EfficiencyTable(Part):
 
     families: tuple[FamilyRow, ...]
     links: tuple[LinkRow, ...]
+    host: HostRow
+    overlap_power: float
     pcie_gb_s: dict[int, float]
     unmeasured_widening: tuple[float, float]
     unknown_gpu_widening: tuple[float, float]

@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 from sizing.calibration import Calibration
 from sizing.efficiency import MICRO, FamilyRow, Peaks, efficiency_table, family_of, link_row, peaks_of
+from sizing.engine_defaults import defaults_for
 from sizing.engine_settings import EngineConfiguration, settings_of
 from sizing.kv_cache import kv_element_bytes
 from sizing.model_shape import ModelFacts
@@ -66,6 +67,8 @@ class _StageTime:
     reduce_seconds: float
     reduce_token_seconds: float
     fixed_seconds: float
+    mixed_seconds: float
+    overlap_power: float
 
     def seconds(self, decodes: float, context: float, new: float, old: float) -> float:
         """One micro-batch through this stage."""
@@ -74,21 +77,28 @@ class _StageTime:
             return 0.0
         total = self.fixed_seconds + self.reduce_seconds + tokens * self.reduce_token_seconds
         for matrix in self.matrices:
-            total += max(matrix.read_seconds, matrix.token_seconds * tokens)
+            total += self._together(matrix.read_seconds, matrix.token_seconds * tokens)
         for routed in self.experts:
             hit = routed.read.hit_count(int(tokens) or 1)
-            total += max(hit * routed.seconds_per_expert, routed.token_seconds * tokens)
+            total += self._together(hit * routed.seconds_per_expert, routed.token_seconds * tokens)
         sampled = decodes + (1 if new else 0)
         if self.head is not None:
-            total += max(self.head.read_seconds, self.head.token_seconds * sampled) + sampled * self.sample_seconds
+            total += self._together(self.head.read_seconds, self.head.token_seconds * sampled)
+            total += sampled * self.sample_seconds
         total += context * self.cache_token_seconds + decodes * self.state_seconds
         each = context / decodes if decodes else 0.0
         for window, token_seconds, pair_seconds in self.windows:
             total += decodes * min(each, window) * token_seconds
             total += min(causal_pairs(int(new), int(old)), new * window) * pair_seconds
         if new:
+            total += self.mixed_seconds
             total += causal_pairs(int(new), int(old)) * self.pair_seconds + new * self.state_token_seconds
         return total
+
+    def _together(self, reading: float, multiplying: float) -> float:
+        """A matrix that is read while it is multiplied: near the larger of the two, above it where they are alike."""
+        power = self.overlap_power
+        return float((reading**power + multiplying**power) ** (1.0 / power))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +107,8 @@ class StepTime:
 
     stages: tuple[_StageTime, ...]
     host_seconds: float
+    request_seconds: float
+    host_overlaps: bool
     interval_ratio: tuple[float, float]
     provenance: SpeedProvenance
 
@@ -136,7 +148,9 @@ class StepTime:
                 low, high = low * lower, high * upper
         return cls(
             stages=stages,
-            host_seconds=family.step_seconds_us * MICRO,
+            host_seconds=table.host.step_us * MICRO,
+            request_seconds=table.host.request_us * MICRO,
+            host_overlaps=_host_overlaps(configuration),
             interval_ratio=(low, high),
             provenance="calibrated" if family.measured and peaks.known else "extrapolated",
         )
@@ -149,15 +163,25 @@ class StepTime:
         ways = len(self.stages)
         decodes, context = max(1.0, decode_count / ways) if decode_count else 0.0, decode_context_tokens / ways
         new = prefill_tokens / ways
-        total = self.host_seconds
+        total = 0.0
         for stage in self.stages:
             total += stage.seconds(decodes, context, new, prefill_context_tokens)
-        return total
+        host = self.host_seconds + decode_count * self.request_seconds
+        return max(total, host) if self.host_overlaps else total + host
 
     def interval(self, seconds: float) -> Seconds:
         """A time that rests on these steps, with its interval."""
         low, high = self.interval_ratio
         return Seconds(value=seconds, low=seconds * low, high=seconds * high, provenance=self.provenance)
+
+
+def _host_overlaps(configuration: EngineConfiguration) -> bool:
+    """Whether the next step is scheduled while the device still computes this one."""
+    if configuration.device.accelerator == "cpu":
+        return False
+    if configuration.async_scheduling is not None:
+        return configuration.async_scheduling
+    return defaults_for(configuration.device, vllm_version=configuration.vllm_version).async_scheduling
 
 
 def _stage_time(
@@ -197,7 +221,9 @@ def _stage_time(
         sample_seconds=LOGITS_BYTES * model.vocabulary_size / shards / peaks.bandwidth,
         reduce_seconds=sent.reduce_count * link.reduce_us * MICRO,
         reduce_token_seconds=sent.bytes_per_token / (peaks.link * link.bandwidth_ratio),
-        fixed_seconds=layers * family.layer_seconds_us * MICRO,
+        fixed_seconds=layers * family.layer_us * MICRO,
+        mixed_seconds=layers * family.mixed_layer_us * MICRO,
+        overlap_power=efficiency_table().overlap_power,
     )
 
 

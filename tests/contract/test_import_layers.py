@@ -22,6 +22,7 @@ LAYERS = (
     {"engine_settings", "step_bytes", "step_operations"},
     {"efficiency"},
     {"speed"},
+    {"closed_loop"},
     {"memory_budget", "answer"},
     {"estimate"},
     {"islands", "version_differences"},
