@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,7 +42,7 @@ def judge() -> Any:
     return watchdog.Judge(stall_seconds=20, probe_every_seconds=5)
 
 
-def first_alarm(judge: Any, seen: list[str | None]) -> int | None:
+def first_alarm(judge: Any, seen: Sequence[str | None]) -> int | None:
     """The second of the first alarm, of one sample per second."""
     return next((second for second, text in enumerate(seen) if judge.metrics(float(second), text)), None)
 
@@ -65,10 +65,12 @@ def test_a_long_prefill_moves_cache_blocks_and_is_no_hang() -> None:
 
 
 def test_recorded_metrics_of_a_real_engine_under_long_prefills_raise_no_alarm() -> None:
-    samples: list[str | None] = list(RECORDED.split("# ---\n"))
+    samples = RECORDED.split("# ---\n")
 
     assert len(samples) >= 30
-    assert any(values["vllm:num_requests_running"] for text in samples for values in watchdog.progress_of(text).values())
+    assert any(
+        values["vllm:num_requests_running"] for text in samples for values in watchdog.progress_of(text).values()
+    )
     assert first_alarm(judge(), samples) is None
 
 
@@ -124,9 +126,11 @@ def test_a_frozen_engine_is_described_aborted_and_restarted_and_a_probe_bills_no
         options.write_text(f"host: 127.0.0.1\nport: {engine.port}\n")
         program = str(systemd.with_name("systemctl"))
         started = subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(options), "vllm@chat.service", "--systemctl", program]
-            + ["--journalctl", "/bin/echo", "--reports", str(tmp_path), "--stall-seconds", "2"]
-            + ["--probe-every-seconds", "0.1", "--probe-timeout-seconds", "0.3"],
+            [
+                *(sys.executable, str(PROGRAM), str(options), "vllm@chat.service", "--systemctl", program),
+                *("--journalctl", "/bin/echo", "--reports", str(tmp_path), "--stall-seconds", "2"),
+                *("--probe-every-seconds", "0.1", "--probe-timeout-seconds", "0.3"),
+            ],
             env=os.environ | {"VLLM_API_KEY": "a-key-of-the-test"},
             stdout=subprocess.PIPE,
             text=True,
