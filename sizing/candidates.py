@@ -9,13 +9,15 @@ Nothing here looks at a host: what is computed for one kind of device holds for 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sizing.device import Device
 from sizing.engine_settings import settings_of
 from sizing.estimate import EngineConfiguration, Estimate, estimate
 from sizing.islands import Pool, Shape, engine_slots, tensor_shapes, wider_shapes
+from sizing.loaded import under_load
 from sizing.model_facts import ModelFacts, known_models, load_model_facts
+from sizing.prospect import Prospect
 from sizing.reasons import rejection_of
 from sizing.units import ceil_div
 from sizing.vllm_options import batches_for, cpu_configuration, gpu_configuration, utilization_for
@@ -32,7 +34,8 @@ SHORTEST_WINDOW_TOKENS = 2048
 class Candidate:
     """Equal engines of one configuration, and why they are not taken (`rejection` empty: they meet the wish).
 
-    `capacity_count`: requests in flight that one engine holds. A rejected candidate has all engines that there is
+    `capacity_count`: requests in flight that one engine holds. `prospect`: what people would see of them, where there
+    is a demand. A rejected candidate has all engines that there is
     room for.
     """
 
@@ -42,6 +45,7 @@ class Candidate:
     engine_count: int
     capacity_count: int
     rejection: str
+    prospect: Prospect | None = None
 
     @property
     def meets_the_wish(self) -> bool:
@@ -68,7 +72,7 @@ def candidates_for(
     `engines_at_most` 1 asks for one engine that holds the whole wish.
     """
     if pool.device.accelerator == "cpu":
-        return (_on_cpu(model, pool.device, wish),)
+        return (loaded(_on_cpu(model, pool.device, wish), pool, wish, engines_at_most),)
     if utilization_for(pool.device) <= 0:
         return ()
     most = wish.users_count if engines_at_most is None else engines_at_most
@@ -78,7 +82,38 @@ def candidates_for(
         for kv_cache_dtype in (("auto", "fp8") if wish.quality == "balanced" else ("auto",))
         for candidate in _all_shapes(_Search(checkpoint, pool.device, wish, kv_cache_dtype), pool, most)
     ]
-    return tuple(sorted(tried, key=lambda candidate: rank_of(candidate, wish)))
+    judged = [loaded(candidate, pool, wish, engines_at_most) for candidate in tried]
+    return tuple(sorted(judged, key=lambda candidate: rank_of(candidate, wish)))
+
+
+def loaded(candidate: Candidate, pool: Pool, wish: Wish, engines_at_most: int | None = None) -> Candidate:
+    """As many engines as the demand takes, or why they do not meet it; the same where there is no demand."""
+    if wish.demand is None or not candidate.meets_the_wish:
+        return candidate
+    configuration, device = candidate.configuration, pool.device
+    on_cpu = device.accelerator == "cpu"
+    slots = 1 if on_cpu else engine_slots(pool.island_sizes, candidate.shape) * pool.host_count
+
+    def on_processor(in_flight: int) -> EngineConfiguration:
+        return cpu_configuration(configuration.model, device, wish=replace(wish, users_count=in_flight))
+
+    found = under_load(
+        configuration,
+        candidate.answer,
+        wish.demand,
+        fewest=candidate.engine_count,
+        slots=slots if engines_at_most is None else min(slots, engines_at_most),
+        configure=on_processor if on_cpu else None,
+    )
+    return replace(
+        candidate,
+        configuration=found.configuration,
+        answer=found.answer,
+        engine_count=found.engine_count,
+        capacity_count=int(capacity_of(found.configuration, found.answer, wish.request_tokens)),
+        rejection=found.rejection,
+        prospect=found.prospect,
+    )
 
 
 def rank_of(candidate: Candidate, wish: Wish) -> tuple[float, ...]:
@@ -91,6 +126,8 @@ def rank_of(candidate: Candidate, wish: Wish) -> tuple[float, ...]:
         "latency": (shape.pipeline, -shape.tensor, candidate.fp8_steps, candidate.gpu_count),
         "context": (-answer.kv_cache_tokens * candidate.engine_count, candidate.gpu_count, candidate.fp8_steps),
     }[wish.objective]
+    if wish.objective == "latency" and candidate.prospect is not None:
+        by_objective = (candidate.prospect.judged.e2e_seconds.mean, candidate.gpu_count, candidate.fp8_steps)
     if not candidate.meets_the_wish:
         return (1.0, float(answer.verdict == "refused"), shape.gpu_count, candidate.fp8_steps, shape.across_pcie)
     window = -answer.at_tokens if wish.context_tokens is None else 0
@@ -138,7 +175,7 @@ def _judged(configuration: EngineConfiguration, shape: Shape, wish: Wish, *, eng
 
 def _all_shapes(search: "_Search", pool: Pool, engines_at_most: int) -> Iterator[Candidate]:
     def best(shape: Shape) -> Candidate:
-        return search.best(shape, min(engines_at_most, engine_slots(pool.island_sizes, shape)))
+        return search.best(shape, min(engines_at_most, engine_slots(pool.island_sizes, shape) * pool.host_count))
 
     workable = []
     for shape in tensor_shapes(pool.island_sizes):

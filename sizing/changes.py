@@ -97,7 +97,7 @@ def _less_of_the_wish(trial: _Trial, pools: Sequence[Pool]) -> Iterator[Change]:
             yield Change(kind="context", text=f"a window of {longest} tokens instead of {wished}", cost=cost)
     held = [one.capacity_count * one.engine_count for one in trial.candidates(pools) if _starts(one)]
     most = max(held, default=0)
-    if 0 < most < wish.users_count and trial.meeting(pools, replace(wish, users_count=most)):
+    if wish.demand is None and 0 < most < wish.users_count and trial.meeting(pools, replace(wish, users_count=most)):
         cost = 1 - most / wish.users_count
         text = f"{most} request{'s' if most > 1 else ''} in flight instead of {wish.users_count}"
         yield Change(kind="users", text=text, cost=cost)

@@ -10,47 +10,63 @@ from rich.text import Text
 
 from sizing.cli_bars import BarOfGpu, print_gpu_bars
 from sizing.cli_console import answer, human_console, say
+from sizing.cli_feel import feel_json, print_felt
 from sizing.errors import DoesNotFit
 from sizing.estimate import Estimate
+from sizing.feel import Felt, felt, with_rivals
+from sizing.gateway_load import Streaming
 from sizing.islands import Pool
 from sizing.model_facts import load_model_facts
 from sizing.recommend import Recommendation, Recommended, recommend
 from sizing.wish import Wish
 
-TIMES_ARE_NOT_JUDGED = "note: --ttft-ms and --tpot-ms are not judged yet: this version knows memory, not speed"
-
 
 def answer_for_host(
-    models: Sequence[str], pools: Sequence[Pool], wish: Wish, *, as_json: bool, html: Path | None
+    models: Sequence[str],
+    pools: Sequence[Pool],
+    wish: Wish,
+    *,
+    streaming: Streaming,
+    as_json: bool,
+    html: Path | None,
 ) -> int:
     """Prints the answer; exit code 3 where the wish cannot be met (the JSON and the page are made all the same)."""
     facts = [load_model_facts(model) for model in models]
-    if wish.ttft_ms is not None or wish.tpot_ms is not None:
-        say(TIMES_ARE_NOT_JUDGED)
     recommended = recommend(facts, pools, wish=wish)
+    speed = felt(recommended.taken(), wish, streaming) if wish.demand and not recommended.unmet else None
     if html is not None:
         from sizing.recommend_page import ranked_page, write_page  # noqa: PLC0415 - templates only where a page is made
 
-        write_page(html, ranked_page(recommended, pools, wish=wish))
+        if speed is not None:
+            weighed = {model: candidates for model, (_, candidates) in recommended.taken().items()}
+            speed = with_rivals(speed, weighed)
+        write_page(html, ranked_page(recommended, pools, wish=wish, speed=speed))
         say(f"page: {html}")
     if as_json:
-        answer(_json(recommended))
+        answer(_json(recommended, speed))
     if recommended.unmet:
         if as_json:
             say(recommended.unmet)
             return DoesNotFit.exit_code
         raise DoesNotFit(recommended.unmet)
     if not as_json:
-        _print_ranked(human_console(), recommended.ranked, pools)
+        console = human_console()
+        if speed is not None:
+            print_felt(console, speed)
+        _print_ranked(console, recommended.ranked, pools)
     return 0
 
 
-def _json(recommended: Recommended) -> str:
+def _json(recommended: Recommended, speed: Felt | None) -> str:
     """A list of candidates; the changes that would meet the wish stand in the first one of an unmet wish."""
     entries = [one.as_json() for one in recommended.ranked]
     if entries and recommended.unmet:
         entries[0]["unmet"] = recommended.unmet
         entries[0]["changes"] = [dataclasses.asdict(change) for change in recommended.changes]
+    for one, entry in zip(recommended.ranked, entries, strict=True):
+        if speed is not None and one.devices:
+            entry["speed"] = feel_json(speed.by_model[one.model])
+            entry["gateway"] = [dataclasses.asdict(load) for load in speed.gateway]
     return json.dumps(entries, indent=2, ensure_ascii=False)
 
 

@@ -7,18 +7,22 @@ from typing import Annotated, Literal
 import typer
 
 from sizing.cli_calibrate import CALIBRATION_HELP, with_calibration
-from sizing.cli_inputs import choose_pools, quantity
-from sizing.wish import Wish
+from sizing.cli_demand import DEFAULT_SPREAD, DEFAULT_USERS_COUNT, Said, wish_of
+from sizing.cli_inputs import choose_pools
+from sizing.demand import DEFAULT_PERCENTILE
+from sizing.gateway_load import GATEWAY_CORES, Streaming
 
 RECOMMEND_EXAMPLES = """\b
 Examples:
   llm-size recommend --model Qwen/Qwen3-32B --gpu "NVIDIA H100 80GB HBM3:2" --context 32k --users 16
   llm-size recommend --model Qwen/Qwen3-32B --model google/gemma-3-12b-it --hardware hardware.json --context 16K
+  llm-size recommend --model Qwen/Qwen3-32B --gpu H100-SXM:4 --people 200 --think-seconds 30 \\
+      --prompt-tokens 3000 --output-tokens 300 --ttft-ms 1000 --tpot-ms 33
+  llm-size recommend --buy --prices prices.yml --model Qwen/Qwen3-32B --rate 3 --prompt-tokens 3000 \\
+      --output-tokens 300 --ttft-ms 1000 --tpot-ms 33
   llm-size recommend --site inventories/lab
   llm-size recommend --site inventories/lab --write
 """
-
-DEFAULT_USERS_COUNT = 8
 
 
 def register(app: typer.Typer) -> None:
@@ -47,17 +51,49 @@ def recommend_command(
         str | None, typer.Option(metavar="TOKENS", help="Window: prompt and answer. Default: the longest that fits.")
     ] = None,
     users: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Requests in flight, of each model.")
-    ] = DEFAULT_USERS_COUNT,
+        int | None,
+        typer.Option(metavar="N", min=1, help=f"Requests in flight, of each model. Default: {DEFAULT_USERS_COUNT}."),
+    ] = None,
+    people: Annotated[
+        int | None, typer.Option(metavar="N", help="People who ask, read and think, with --think-seconds.")
+    ] = None,
+    think_seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Between an answer and the next question of a person, on average.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(metavar="R", help="Requests per second, of each model.")] = None,
     prompt_tokens: Annotated[
         str | None, typer.Option(metavar="TOKENS", help="Of a usual request, with --output-tokens; also the window.")
     ] = None,
     output_tokens: Annotated[str | None, typer.Option(metavar="TOKENS")] = None,
     ttft_ms: Annotated[
-        float | None, typer.Option(metavar="MS", min=0, help="Wished time to the first token (not judged yet).")
+        float | None, typer.Option(metavar="MS", min=0, help="Slowest tolerable time to the first token.")
     ] = None,
     tpot_ms: Annotated[
-        float | None, typer.Option(metavar="MS", min=0, help="Wished time per further token (not judged yet).")
+        float | None, typer.Option(metavar="MS", min=0, help="Slowest tolerable time per further token.")
+    ] = None,
+    percentile: Annotated[
+        int, typer.Option(metavar="P", help="Of the requests that must meet the times: 50, 90, 95 or 99.")
+    ] = DEFAULT_PERCENTILE,
+    certainty: Annotated[
+        Literal["safe", "likely"], typer.Option(help="safe: met even at the slow end of the interval of step times.")
+    ] = "safe",
+    spread: Annotated[
+        float, typer.Option(metavar="RATIO", help="Standard deviation of the lengths as a share of their means.")
+    ] = DEFAULT_SPREAD,
+    prefix_hits: Annotated[
+        float, typer.Option(metavar="RATIO", help="Share of each prompt that the prefix cache has.")
+    ] = 0.0,
+    stream_interval: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Tokens a streamed piece. Default: weighed against the feel.")
+    ] = None,
+    gateway_cores: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Cores of a gateway host, for the number of hosts.")
+    ] = GATEWAY_CORES,
+    buy: Annotated[
+        bool, typer.Option("--buy", help="The cheapest hardware of the catalogue for the wish, instead of a plan.")
+    ] = False,
+    prices: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prices and power for --buy (docs/capacity.md).")
     ] = None,
     calibration: Annotated[Path | None, typer.Option(metavar="FILE", help=CALIBRATION_HELP)] = None,
     objective: Annotated[
@@ -80,7 +116,9 @@ def recommend_command(
     if site is not None:
         if calibration:
             raise typer.BadParameter("--calibration is for the devices of one host; --site does not read it yet")
-        if model or gpu or hardware or context or prompt_tokens or output_tokens or ttft_ms or tpot_ms:
+        if any(
+            (model, gpu, hardware, context, users, people, rate, prompt_tokens, output_tokens, ttft_ms, tpot_ms, buy)
+        ):
             raise typer.BadParameter("--site reads models, hardware and wishes from the site; give no other option")
         from sizing.cli_recommend_site import answer_for_site  # noqa: PLC0415 - a plan needs far more than an answer
 
@@ -89,39 +127,36 @@ def recommend_command(
         raise typer.BadParameter("--write needs --site")
     if not model:
         raise typer.BadParameter("give --model (repeatable) or --site")
-    from sizing.cli_ranked import answer_for_host  # noqa: PLC0415
-
-    window_tokens, request_tokens = _lengths(context, prompt_tokens, output_tokens)
-    wish = Wish(
-        context_tokens=window_tokens,
-        users_count=users,
-        objective=objective,
-        quality=quality,
-        request_tokens=request_tokens,
+    said = Said(
+        context=context,
+        users=users,
+        people=people,
+        think_seconds=think_seconds,
+        rate=rate,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
         ttft_ms=ttft_ms,
         tpot_ms=tpot_ms,
+        percentile=percentile,
+        certainty=certainty,
+        spread=spread,
+        prefix_hits=prefix_hits,
     )
+    wish = wish_of(said, objective=objective, quality=quality)
+    streaming = Streaming(interval_tokens=stream_interval, host_cores=gateway_cores)
+    models = tuple(dict.fromkeys(model))
+    if buy:
+        if gpu or hardware or calibration:
+            raise typer.BadParameter("--buy looks at the whole catalogue; give no --gpu, --hardware or --calibration")
+        from sizing.cli_buy import answer_what_to_buy  # noqa: PLC0415
+
+        return answer_what_to_buy(models, wish, prices=prices, streaming=streaming, as_json=as_json, html=html)
+    if prices is not None:
+        raise typer.BadParameter("--prices belongs to --buy")
+    from sizing.cli_ranked import answer_for_host  # noqa: PLC0415
+
     pools = tuple(
         replace(pool, device=with_calibration(pool.device, calibration))
         for pool in choose_pools(gpu=gpu, hardware=hardware, co_tenants_stay=co_tenants == "stay")
     )
-    return answer_for_host(tuple(dict.fromkeys(model)), pools, wish, as_json=as_json, html=html)
-
-
-def _lengths(
-    context: str | None, prompt_tokens: str | None, output_tokens: str | None
-) -> tuple[int | None, int | None]:
-    """The window, and the length of a usual request; None where nothing was said."""
-    if (prompt_tokens is None) != (output_tokens is None):
-        raise typer.BadParameter("--prompt-tokens and --output-tokens belong together")
-    window_tokens = None if context is None else quantity(context)
-    if window_tokens is not None and window_tokens < 1:
-        raise typer.BadParameter(f"--context is {window_tokens}; it must be at least 1 token")
-    if prompt_tokens is None or output_tokens is None:
-        return window_tokens, None
-    prompt, output = quantity(prompt_tokens), quantity(output_tokens)
-    if prompt < 1 or output < 1:
-        raise typer.BadParameter("--prompt-tokens and --output-tokens must each be at least 1 token")
-    if window_tokens is not None and window_tokens < prompt + output:
-        raise typer.BadParameter(f"--context {context} is shorter than prompt and answer together, {prompt + output}")
-    return window_tokens or prompt + output, prompt + output
+    return answer_for_host(models, pools, wish, streaming=streaming, as_json=as_json, html=html)

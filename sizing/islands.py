@@ -38,12 +38,14 @@ class Shape:
 class Pool:
     """Equal devices of one host, by position in its list of GPUs; a processor is one device at position 0.
 
-    `joinable`: one engine may take several of them; MIG devices cannot exchange tensors.
+    `joinable`: one engine may take several of them; MIG devices cannot exchange tensors. `host_count`: so many equal
+    hosts, where one asks what to buy; an engine stays on one of them.
     """
 
     device: Device
     islands: tuple[tuple[int, ...], ...]
     joinable: bool = True
+    host_count: int = 1
 
     @property
     def device_count(self) -> int:

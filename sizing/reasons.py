@@ -131,11 +131,10 @@ def choices_of(
         yield _cache(configuration)
         yield _sequences(configuration, wish, engine_count)
         yield _batch(configuration)
-        yield Choice(
-            option="replicas",
-            value=str(engine_count),
-            because=f"the KV cache of one engine holds {capacity_count} requests; {_wished(wish)}",
-        )
+        because = f"the KV cache of one engine holds {capacity_count} requests; {_wished(wish)}"
+        if wish.demand is not None:
+            because = f"the fewest that meet {wish.demand.objectives.text()}; {because.replace('wished', 'in flight')}"
+        yield Choice(option="replicas", value=str(engine_count), because=because)
 
     return tuple(all_choices())
 

@@ -5,7 +5,8 @@ GPU; where the best candidates of all do not fit side by side, those that save t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 from sizing.candidates import Candidate, candidates_for, rank_of
 from sizing.changes import Change, changes_for, changes_text, larger_pools, more_gpus
@@ -56,6 +57,13 @@ class Recommended:
     ranked: tuple[Recommendation, ...]
     unmet: str
     changes: tuple[Change, ...]
+
+    def taken(self) -> dict[str, tuple[Candidate, tuple[Candidate, ...]]]:
+        """For each model the candidate that got devices, and all that were weighed."""
+        weighed: dict[str, tuple[Candidate, ...]] = {}
+        for one in self.ranked:
+            weighed[one.model] = (*weighed.get(one.model, ()), one.candidate)
+        return {one.model: (one.candidate, weighed[one.model]) for one in self.ranked if one.devices}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +167,13 @@ def _recommendation(
     reason = f"{engines} {held:.1f} requests of {answer.at_tokens:,} tokens at once"
     if wish.request_tokens is not None and wish.request_tokens < answer.at_tokens:
         reason += f", {candidate.capacity_count * engine_count} of {wish.request_tokens:,}"
+    if candidate.prospect is not None:
+        wish = replace(wish, users_count=max(1, ceil(candidate.prospect.in_flight)))
+        seen = candidate.prospect.likely
+        reason += (
+            f"; likely TTFT {seen.ttft_seconds.p50:.2f} s and {seen.tpot_seconds.p50 * 1000:.1f} ms a token (medians), "
+            f"{seen.output_tokens_per_second * engine_count:,.0f} tokens per second, {candidate.prospect.provenance}"
+        )
     return Recommendation(
         rank=rank,
         model=model.name,

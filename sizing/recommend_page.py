@@ -12,7 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sizing.accuracy import error_rows
 from sizing.answer import Estimate
+from sizing.buy import Options
 from sizing.engine_defaults import DEFAULT_VLLM_VERSION
+from sizing.feel import Felt
+from sizing.feel_figures import TableFigure, gateway_table, options_table, speed_parts
 from sizing.islands import Pool
 from sizing.page_figures import (
     CURVE_BOTTOM,
@@ -65,12 +68,15 @@ class Group:
     rejected: tuple[Entry, ...]
 
 
-def ranked_page(recommended: Recommended, pools: Sequence[Pool], *, wish: Wish) -> str:
+def ranked_page(recommended: Recommended, pools: Sequence[Pool], *, wish: Wish, speed: Felt | None = None) -> str:
     """The ranked candidates for one or more models on the devices of one host."""
     devices = " and ".join(f"{pool.device_count} x {pool.device.name}" for pool in pools)
     window = "the longest window" if wish.context_tokens is None else f"{wish.context_tokens:,} tokens"
+    load = f"{wish.users_count} requests in flight of {window}"
+    if wish.demand is not None:
+        load = f"{wish.demand.text()}; {wish.demand.objectives.text()}; a window of {window}"
     subtitle = (
-        f"For {wish.users_count} requests in flight of {window}; objective {wish.objective}, quality {wish.quality}. "
+        f"For {load}; objective {wish.objective}, quality {wish.quality}. "
         f"vLLM {DEFAULT_VLLM_VERSION}."
     )
     notes = [f"Would meet the wish: {change.text}." for change in recommended.changes]
@@ -81,6 +87,26 @@ def ranked_page(recommended: Recommended, pools: Sequence[Pool], *, wish: Wish) 
         rows=_rows(recommended, pools),
         groups=_groups(recommended, wish),
         notes=notes,
+        speed=speed,
+    )
+
+
+def buy_page(options: Options, models: Sequence[str], *, wish: Wish, speed: Felt | None) -> str:
+    """What to buy: the options as a table, and what people feel of the cheapest."""
+    load = f"{wish.users_count} requests in flight" if wish.demand is None else wish.demand.text()
+    times = "" if wish.demand is None else f"; {wish.demand.objectives.text()}"
+    return _page(
+        title=f"What to buy for {' and '.join(models)}",
+        subtitle=f"For {load}{times}. Quality {wish.quality}, vLLM {DEFAULT_VLLM_VERSION}.",
+        unmet="",
+        rows=(),
+        groups=(),
+        notes=[
+            *(f"Dearer by its bounds, not simulated: {name}." for name, _ in options.dearer),
+            *(f"Not {name}: {reason}." for name, reason in options.rejected),
+        ],
+        speed=speed,
+        options=options_table(options),
     )
 
 
@@ -166,6 +192,8 @@ def _page(
     rows: Sequence[Row],
     groups: Sequence[Group],
     notes: Sequence[str],
+    speed: Felt | None = None,
+    options: TableFigure | None = None,
 ) -> str:
     environment = Environment(
         loader=PackageLoader("sizing"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -178,6 +206,9 @@ def _page(
         row_height=ROW_HEIGHT,
         legend=LEGEND,
         groups=groups,
+        speeds=() if speed is None else speed_parts(speed),
+        gateway=None if speed is None else gateway_table(speed),
+        options=options,
         curve_box={
             "width": CURVE_WIDTH,
             "height": CURVE_HEIGHT,

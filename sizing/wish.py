@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sizing.demand import Demand
 from sizing.request import Objective, Quality
 
 
@@ -10,7 +11,8 @@ class Wish:
     """The window each engine must offer and the requests that must be in flight at once, over all engines.
 
     `context_tokens` None means the longest window that fits. `request_tokens` (prompt and answer of a usual request)
-    None means that every request may fill the window. The times are wishes for the slowest tolerable answer.
+    None means that every request may fill the window. With a `demand` the engines must also be fast enough for it; the
+    requests in flight then follow from the demand, and `users_count` is what memory must hold at least.
     """
 
     context_tokens: int | None
@@ -18,5 +20,4 @@ class Wish:
     objective: Objective = "throughput"
     quality: Quality = "strict"
     request_tokens: int | None = None
-    ttft_ms: float | None = None
-    tpot_ms: float | None = None
+    demand: Demand | None = None

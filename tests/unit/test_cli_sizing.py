@@ -197,11 +197,11 @@ def test_an_unmet_wish_as_json_holds_every_candidate_and_the_changes() -> None:
     assert {"fp8_weights", "context", "users", "more_gpus"} <= {change["kind"] for change in first["changes"]}
 
 
-def test_times_are_accepted_and_said_not_to_be_judged() -> None:
+def test_times_without_lengths_are_refused_because_they_depend_on_them() -> None:
     answer = llm_size("recommend", "--model", "Qwen/Qwen3-8B", *H100, "--context", "8K", "--ttft-ms", "300")
 
-    assert 0 == answer.returncode
-    assert "not judged yet" in answer.stderr
+    assert 2 == answer.returncode
+    assert "times depend on lengths: give --prompt-tokens and --output-tokens" in answer.error
 
 
 def test_the_picture_has_a_bar_for_each_gpu_and_says_what_each_engine_may_see() -> None:

@@ -1,0 +1,200 @@
+"""Buy: the cheapest hardware of the catalogue for a wish; without prices the smallest, by GPU memory in total.
+
+Branch and bound: for every GPU the fewest engines that could do by average steps (sizing/bounds.py) give a cost that
+the real one cannot undercut. GPUs are simulated in that order until enough of them are settled and no other one can be
+cheaper than the best.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from sizing.candidates import Candidate, candidates_for, loaded
+from sizing.device import GpuFacts, known_gpus
+from sizing.islands import Pool, Shape, engine_slots, pool_of_catalogue
+from sizing.loaded import hopeful_count, nobody_could
+from sizing.model_facts import ModelFacts
+from sizing.prices import Bill, GpuPrice, Prices, bill_for
+from sizing.prospect import group_of
+from sizing.units import GIB
+from sizing.wish import Wish
+
+GPUS_OF_A_HOST = 8
+MOST_HOSTS = 16
+SETTLED_OPTIONS = 6
+DEAREST_RATIO = 4.0
+"""What costs so many times the best is no option, and not searched for."""
+
+SIZES = (1, 2, 4, 8)
+"""Ranks of an engine that are tried: what boards come with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One kind of GPU: how many, for which engines of each model; `rejection` where it cannot do."""
+
+    row: GpuFacts
+    gpu_count: int
+    host_count: int
+    bill: Bill | None
+    cost: float
+    engines: tuple[Candidate, ...]
+    rejection: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The settled ones, cheapest first; what is not among them costs more by its bounds, or cannot do."""
+
+    settled: tuple[Option, ...]
+    dearer: tuple[tuple[str, float], ...]
+    rejected: tuple[tuple[str, str], ...]
+    pool_of_best: Pool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prospects:
+    """One kind of GPU before anything is simulated: for each model the candidates, the cheapest first by bound."""
+
+    row: GpuFacts
+    price: GpuPrice | None
+    pool: Pool
+    by_model: tuple[tuple[tuple[int, Candidate], ...], ...]
+    bound: float
+
+
+def what_to_buy(models: Sequence[ModelFacts], wish: Wish, *, prices: Prices | None) -> Options:
+    """The options for all models together on one kind of GPU."""
+    rows: list[tuple[GpuFacts, GpuPrice | None]] = [(row, None) for row in known_gpus()]
+    if prices is not None:
+        rows = list(prices.rows())
+    prospects: list[_Prospects] = []
+    rejected: list[tuple[str, str]] = []
+    for row, price in rows:
+        if row.memory_total_mib is None:
+            continue
+        one, reason = _prospects(models, wish, row, price, prices)
+        if one is None:
+            rejected.append((row.nvml_name, reason))
+        else:
+            prospects.append(one)
+    prospects.sort(key=lambda one: (one.bound, one.row.nvml_name))
+    settled: list[Option] = []
+    waiting = list(prospects)
+    while waiting:
+        best = min((one.cost for one in settled), default=inf)
+        if waiting[0].bound >= (best if len(settled) >= SETTLED_OPTIONS else DEAREST_RATIO * best):
+            break
+        option = _settled(waiting.pop(0), wish, prices, most=DEAREST_RATIO * best)
+        if option.rejection:
+            rejected.append((option.row.nvml_name, option.rejection))
+        else:
+            settled.append(option)
+    settled.sort(key=lambda one: (one.cost, one.row.nvml_name))
+    pools = {one.row.nvml_name: one.pool for one in prospects}
+    return Options(
+        settled=tuple(settled),
+        dearer=tuple((one.row.nvml_name, one.bound) for one in waiting),
+        rejected=tuple(rejected),
+        pool_of_best=pools[settled[0].row.nvml_name] if settled else None,
+    )
+
+
+def _pool(row: GpuFacts, prices: Prices | None) -> Pool:
+    size = GPUS_OF_A_HOST if prices is None else prices.host.gpus_at_most
+    return replace(pool_of_catalogue(row.as_gpu(), size), host_count=MOST_HOSTS)
+
+
+def _cost(row: GpuFacts, price: GpuPrice | None, prices: Prices | None, gpu_count: int) -> float:
+    if prices is None or price is None:
+        return gpu_count * (row.memory_total_mib or 0) / 1024
+    return bill_for(prices, row, price, gpu_count).total
+
+
+def _prospects(
+    models: Sequence[ModelFacts], wish: Wish, row: GpuFacts, price: GpuPrice | None, prices: Prices | None
+) -> tuple[_Prospects | None, str]:
+    pool = _pool(row, prices)
+    by_model: list[tuple[tuple[int, Candidate], ...]] = []
+    for model in models:
+        found: list[tuple[int, Candidate]] = []
+        reasons: list[str] = []
+        for candidate in candidates_for(model, pool, wish=replace(wish, demand=None)):
+            if not candidate.meets_the_wish or candidate.shape.gpu_count not in SIZES:
+                if candidate.shape.gpu_count in SIZES:
+                    reasons.append(candidate.rejection)
+                continue
+            count, reason = _fewest(candidate, pool, wish)
+            if reason:
+                reasons.append(reason)
+            else:
+                found.append((count * candidate.shape.gpu_count, candidate))
+        if not found:
+            return None, max(reasons, key=nearness, default=f"vLLM does not run {model.name} on it")
+        by_model.append(tuple(sorted(found, key=lambda one: one[0])))
+    fewest = sum(many[0][0] for many in by_model)
+    bound = _cost(row, price, prices, fewest)
+    return _Prospects(row=row, price=price, pool=pool, by_model=tuple(by_model), bound=bound), ""
+
+
+def _fewest(candidate: Candidate, pool: Pool, wish: Wish) -> tuple[int, str]:
+    """Engines that could do, by their average step."""
+    if wish.demand is None:
+        return candidate.engine_count, ""
+    group = group_of(candidate.configuration, candidate.answer, wish.demand, engine_count=1)
+    reason = nobody_could(group, wish.demand)
+    slots = _slots(pool, candidate.shape)
+    return max(candidate.engine_count, hopeful_count(group, wish.demand, slots)), reason
+
+
+def _slots(pool: Pool, shape: Shape) -> int:
+    return engine_slots(pool.island_sizes, shape) * pool.host_count
+
+
+def _settled(one: _Prospects, wish: Wish, prices: Prices | None, *, most: float) -> Option:
+    """Simulated: for each model the candidate with the fewest GPUs."""
+    engines: list[Candidate] = []
+    rejection = ""
+    for many in one.by_model:
+        best: Candidate | None = None
+        for bound_count, candidate in many:
+            if best is not None and bound_count >= best.gpu_count:
+                break
+            affordable = 1
+            while affordable < _slots(one.pool, candidate.shape) and (
+                _cost(one.row, one.price, prices, (affordable + 1) * candidate.shape.gpu_count) <= most
+            ):
+                affordable += 1
+            judged = loaded(candidate, one.pool, wish, engines_at_most=affordable)
+            if not judged.meets_the_wish:
+                rejection = rejection or judged.rejection
+            elif best is None or judged.gpu_count < best.gpu_count:
+                best = judged
+        if best is None:
+            return Option(row=one.row, gpu_count=0, host_count=0, bill=None, cost=inf, engines=(), rejection=rejection)
+        engines.append(best)
+    gpu_count = sum(engine.gpu_count for engine in engines)
+    bill = None if prices is None or one.price is None else bill_for(prices, one.row, one.price, gpu_count)
+    size = GPUS_OF_A_HOST if prices is None else prices.host.gpus_at_most
+    return Option(
+        row=one.row,
+        gpu_count=gpu_count,
+        host_count=-(-gpu_count // size),
+        bill=bill,
+        cost=_cost(one.row, one.price, prices, gpu_count),
+        engines=tuple(engines),
+    )
+
+
+def nearness(reason: str) -> tuple[int, float]:
+    """Who fails by speed has come further than who fails by memory; of those, the one that is least over."""
+    over = 0.0
+    for word, scale in (("% over", 1.0), (" times the wished", 100.0)):
+        if word in reason:
+            over = scale * float(reason.split(word, maxsplit=1)[0].rsplit(" ", maxsplit=1)[-1].replace(",", ""))
+    return (int(over > 0), -over)
+
+
+def memory_text(option: Option) -> str:
+    """Its GPU memory in total."""
+    return f"{option.gpu_count * (option.row.memory_total_mib or 0) * 1024 * 1024 / GIB:,.0f} GiB"

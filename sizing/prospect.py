@@ -1,0 +1,148 @@
+"""Prospect: what people would see of equal engines under a demand, simulated, with the interval of the step times.
+
+Every engine gets its share of the load (an open one is split at random, which is what the simulation of one engine with
+a share of the rate shows; a router that looks at queues does better). The interval is that of the step times, carried
+through the simulation: a slower engine also queues, so its times grow by more than its steps.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+from sizing.bounds import alone, steady
+from sizing.demand import Demand
+from sizing.engine_settings import EngineConfiguration, settings_of
+from sizing.estimate import Estimate
+from sizing.serving import EngineLimits, Served, simulate
+from sizing.speed import SpeedProvenance, StepTime
+from sizing.step_seconds import steps_of
+from sizing.units import ceil_div
+
+MEASURED_REQUESTS = 1200
+"""Enough for a 95th percentile within about a tenth (60 requests lie above it)."""
+
+KEPT_UP_RATIO = 0.97
+"""An open load is served if so much of it is answered; the rest is the edge of the measured time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Equal engines as the simulation needs them."""
+
+    limits: EngineLimits
+    times: StepTime
+    engine_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prospect:
+    """Under one demand: what is likely, and the ends of the interval."""
+
+    demand: Demand
+    engine_count: int
+    likely: Served
+    fast: Served
+    slow: Served
+    provenance: SpeedProvenance
+
+    @property
+    def judged(self) -> Served:
+        """The one that the objectives are asked of."""
+        return self.slow if self.demand.objectives.certainty == "safe" else self.likely
+
+    @property
+    def in_flight(self) -> float:
+        """Over all engines."""
+        return self.likely.in_flight_mean * self.engine_count
+
+
+def group_of(configuration: EngineConfiguration, answer: Estimate, demand: Demand, *, engine_count: int) -> Group:
+    """The engines of a configuration."""
+    settings = settings_of(configuration)
+    per_token, fixed = 0.0, 0.0
+    typical = demand.prompt.mean_tokens + demand.output.mean_tokens
+    for group in settings.geometry.groups:
+        if group.state_blocks is not None:
+            fixed += group.state_blocks
+        elif group.window_tokens is None:
+            per_token += 1 / group.block_tokens
+            fixed += 0.5
+        else:
+            fixed += ceil_div(min(group.window_tokens, typical), group.block_tokens) + 1
+    limits = EngineLimits(
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_seqs=settings.max_num_seqs,
+        kv_blocks=float(answer.kv_cache_gpu_blocks - 1),
+        blocks_per_token=per_token,
+        fixed_blocks=fixed,
+        prefix_hit_ratio=demand.prefix_hit_ratio,
+    )
+    times = StepTime.of(configuration, calibration=configuration.device.calibration)
+    return Group(limits=limits, times=times, engine_count=engine_count)
+
+
+def served_by(
+    group: Group, demand: Demand, *, slowness_ratio: float = 1.0, requests: int = MEASURED_REQUESTS, seed: int = 0
+) -> Served:
+    """One simulation: what the fullest of the engines shows."""
+    share = demand.share(group.engine_count)
+    step = steps_of(group.times, slowness_ratio=slowness_ratio)
+    usual = steady(share, group.limits, step)
+    first = alone(share, group.limits, step).ttft_seconds
+    stay_seconds = first + share.output.mean_tokens * usual.step_seconds
+    warm_up_seconds = 1.5 * stay_seconds + share.pause_seconds
+    rate = share.rate_per_second or usual.requests_per_second
+    seconds = warm_up_seconds + max(requests / rate, stay_seconds)
+    objectives = demand.objectives
+    return simulate(
+        group.limits,
+        step,
+        share.source(seed=seed),
+        seconds=seconds,
+        warm_up_seconds=warm_up_seconds,
+        ttft_seconds=inf if objectives.ttft_ms is None else objectives.ttft_ms / 1000,
+        tpot_seconds=inf if objectives.tpot_ms is None else objectives.tpot_ms / 1000,
+    )
+
+
+def prospect_of(group: Group, demand: Demand, *, requests: int = MEASURED_REQUESTS) -> Prospect:
+    """Likely, fast and slow."""
+    low, high = group.times.interval_ratio
+    likely, fast, slow = (
+        served_by(group, demand, slowness_ratio=ratio, requests=requests) for ratio in (1.0, low, high)
+    )
+    return Prospect(
+        demand=demand,
+        engine_count=group.engine_count,
+        likely=likely,
+        fast=fast,
+        slow=slow,
+        provenance=group.times.provenance,
+    )
+
+
+def shortfall_of(served: Served, demand: Demand, *, engine_count: int) -> str:
+    """Which bound is broken, and by how much; empty where all hold."""
+    objectives, at = demand.objectives, demand.objectives.percentile
+    offered = demand.share(engine_count).rate_per_second
+    if served.refused_count:
+        return "a request is longer than the whole KV cache"
+    if served.overloaded or (offered is not None and served.requests_per_second < KEPT_UP_RATIO * offered):
+        return (
+            f"each engine answers {served.requests_per_second:.2f} requests per second of {offered or 0:.2f}, and the "
+            "queue grows without end"
+        )
+    for name, seen, wished_ms in (
+        ("TTFT", served.ttft_seconds.at(at), objectives.ttft_ms),
+        ("TPOT", served.tpot_seconds.at(at), objectives.tpot_ms),
+    ):
+        if wished_ms is not None and seen * 1000 > wished_ms:
+            return f"{name} of {at} % is {seen * 1000:,.0f} ms, {over_text(seen * 1000, wished_ms)}"
+    return ""
+
+
+def over_text(seen_ms: float, wished_ms: float) -> str:
+    """By how much a bound is broken."""
+    ratio = seen_ms / wished_ms
+    if ratio < 2:  # noqa: PLR2004 - beyond twice, percent says less than times
+        return f"{ratio - 1:.0%} over the wished {wished_ms:,.0f} ms"
+    return f"{ratio:,.1f} times the wished {wished_ms:,.0f} ms"
