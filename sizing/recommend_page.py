@@ -75,10 +75,7 @@ def ranked_page(recommended: Recommended, pools: Sequence[Pool], *, wish: Wish, 
     load = f"{wish.users_count} requests in flight of {window}"
     if wish.demand is not None:
         load = f"{wish.demand.text()}; {wish.demand.objectives.text()}; a window of {window}"
-    subtitle = (
-        f"For {load}; objective {wish.objective}, quality {wish.quality}. "
-        f"vLLM {DEFAULT_VLLM_VERSION}."
-    )
+    subtitle = f"For {load}; objective {wish.objective}, quality {wish.quality}. vLLM {DEFAULT_VLLM_VERSION}."
     notes = [f"Would meet the wish: {change.text}." for change in recommended.changes]
     return _page(
         title=f"What to run on {devices}",

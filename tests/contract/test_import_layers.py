@@ -7,7 +7,17 @@ SIZING = Path(__file__).resolve().parents[2] / "sizing"
 LAYERS = (
     {"units", "errors", "plan_diff"},
     {"documents", "quantiles", "arrivals"},
-    {"catalogue", "hardware", "request", "report", "demand", "model_store", "hub", "safetensors_header", "model_config"},
+    {
+        "catalogue",
+        "hardware",
+        "request",
+        "report",
+        "demand",
+        "model_store",
+        "hub",
+        "safetensors_header",
+        "model_config",
+    },
     {"calibration", "start_up_log", "relays", "wish", "serving"},
     {"plan", "measure_gpus"},
     {"measure"},
