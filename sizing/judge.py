@@ -7,6 +7,7 @@ other checks are left out, for nothing is known about them.
 from collections.abc import Iterator
 from http import HTTPStatus
 
+from sizing.judge_edges import judge_edges
 from sizing.judge_engines import judge_engine
 from sizing.judge_models import judge_journal, judge_model
 from sizing.judge_spend import judge_spend
@@ -25,6 +26,7 @@ def judge(plan: Plan, observation: Observation) -> Report:
         *(check for model in plan.models for check in judge_model(plan, model, observation)),
         *judge_journal(observation),
         *judge_spend(plan, observation),
+        *judge_edges(observation),
     )
     return Report(
         site=plan.site,

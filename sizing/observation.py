@@ -115,6 +115,19 @@ class SpendObservation(Part):
     key_spend: dict[str, float] = Field(default_factory=dict, description="spend of each key, by its hash")
 
 
+class EdgeObservation(Part):
+    """What one edge lets through and what it stops."""
+
+    address: str
+    error: str = ""
+    certificate_days_left: float | None = None
+    models_status: int | None = None
+    keyless_status: int | None = None
+    disguised_path_status: int | None = None
+    foreign_host_status: int | None = None
+    holds_virtual_address: bool | None = Field(default=None, description="None where no address is shared")
+
+
 class Observation(Document):
     """One run of `playbooks/observe.yml`."""
 
@@ -127,6 +140,7 @@ class Observation(Document):
     counters: dict[str, tuple[EngineCounters, ...]] = Field(default_factory=dict)
     engines: dict[str, tuple[EngineObservation, ...]] = Field(default_factory=dict)
     gateways: dict[str, GatewayObservation] = Field(default_factory=dict)
+    edges: dict[str, EdgeObservation] = Field(default_factory=dict)
     spend: SpendObservation | None = None
 
     def engine(self, host: str, name: str) -> EngineObservation | None:

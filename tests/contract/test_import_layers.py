@@ -47,7 +47,7 @@ LAYERS = (
     {"placement"},
     {"site"},
     {"verdicts"},
-    {"judge_engines", "judge_models", "judge_spend"},
+    {"judge_edges", "judge_engines", "judge_models", "judge_spend"},
     {"judge"},
     {"report_summary"},
     {"recommend", "recommend_site", "probe", "fetch", "explain", "report_page", "schema", "calibrate", "accuracy"},

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sizing.observation import EdgeObservation
 from tests.edge.edge import (
     GOOD_KEY,
     SERVER_NAME,
@@ -17,6 +18,7 @@ from tests.edge.edge import (
     running,
     write_edge,
 )
+from tests.fakes.ansible_module import run_module
 
 pytestmark = [
     pytest.mark.lab,
@@ -252,3 +254,20 @@ def test_a_body_that_is_too_large_or_of_unknown_length_is_refused(edge: Edge, ga
     assert large.startswith(b"HTTP/1.1 413")
     assert chunked.startswith(b"HTTP/1.1 411")
     assert [] == reached(gateways)
+
+
+def test_the_observing_module_sees_an_open_way_and_a_closed_fence(edge: Edge) -> None:
+    observation = run_module(
+        "observe_edge",
+        address="127.0.0.1",
+        port=edge.port,
+        server_name=SERVER_NAME,
+        certificate=edge.authority.read_text(encoding="utf-8"),
+        key=GOOD_KEY,
+    )["observation"]
+
+    seen = EdgeObservation.model_validate(observation)
+    assert ("", 200, 401) == (seen.error, seen.models_status, seen.keyless_status)
+    assert (400, 421, None) == (seen.disguised_path_status, seen.foreign_host_status, seen.holds_virtual_address)
+    assert seen.certificate_days_left is not None
+    assert 823 < seen.certificate_days_left < 825
