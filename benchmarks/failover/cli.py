@@ -1,103 +1,203 @@
-"""Command line of the failover suite; `cli_suites` gives it its name."""
+"""Command line of the failover suite: which engines, what stands before them, how they are broken."""
 
 import os
-import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import suite_options as given
 from benchmarks.errors import BadLoad
 from benchmarks.failover import loopback
-from benchmarks.failover.control import computed
-from benchmarks.failover.site import Site
-from benchmarks.load import Lengths, Workload
+from benchmarks.failover.control import Control, computed, measured
+from benchmarks.failover.faults import Trial
+from benchmarks.failover.site import Engine, Site
+from benchmarks.failover.vllm_process import VllmSettings
+from benchmarks.load import Lengths, Load, Workload
 from benchmarks.result import FaultResult, SuiteResult
-from benchmarks.running import inline_runner
+from benchmarks.running import Runner
+from benchmarks.suite_carry_out import carry_out, tell
 from benchmarks.suites.failover import Conditions, Fault, failover
+from benchmarks.validity import Capacity
 
-_talk = Console(stderr=True)
-COLUMNS = (
-    "fault", "of", "requests", "failed", "doubled", "altered", "in flight", "broken", "gap p50", "gap p99", "gap max",
-    "ejected", "recovery", "texts",
-)  # fmt: skip
+ENGINES = "Engines"
+FAULTS = "Faults"
+KEY_VARIABLE = loopback.KEY_VARIABLE
 
 
-class Place(StrEnum):
-    """Where the suite breaks things."""
+class Kind(StrEnum):
+    """What is broken."""
 
-    loopback = "loopback"
+    fault = "fault"
+    vllm = "vllm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrangement:
+    """Engines with what may stand before them."""
+
+    model: str
+    max_model_len: int
+    key: str
+    engines: Sequence[Engine]
+    litellm: Path | None
+    trial: Trial
+    words: Sequence[str]
 
 
 def failover_command(
     *,
-    out: Annotated[Path, typer.Option(help="directory for histories, logs and failover.json; must not exist")],
-    site: Annotated[Place, typer.Option(help="loopback: one relay and fault engines, all on this machine")] = (
-        Place.loopback
-    ),
-    faults: Annotated[list[str] | None, typer.Option("--fault", help="only faults whose name contains this")] = None,
-    engines: Annotated[int, typer.Option(min=2, help="replicas")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="runs per fault; engines are broken in turn")] = 1,
-    rate: Annotated[float, typer.Option(help="arrivals per second")] = 20.0,
-    seconds: Annotated[float, typer.Option(help="arrivals go on for so long")] = 20.0,
-    inject_at: Annotated[float, typer.Option(help="second at which the fault strikes")] = 8.0,
-    heal_at: Annotated[float, typer.Option(help="second at which it is mended")] = 15.0,
-    tokens: Annotated[int, typer.Option(help="tokens per answer")] = 60,
-    itl_ms: Annotated[float, typer.Option(help="a fault engine's time per token")] = 50.0,
-    unstreamed: Annotated[float, typer.Option(min=0, max=1, help="share of requests that want one whole answer")] = 0.2,
-    stall_seconds: Annotated[float, typer.Option(help="the relay's stall timer")] = 2.0,
-    json_output: Annotated[bool, typer.Option("--json", help="the result as JSON")] = False,
+    engine_kind: Annotated[
+        Kind, typer.Option("--engines", help="fault: fault engines; vllm: real ones", rich_help_panel=ENGINES)
+    ] = Kind.fault,
+    count: Annotated[int, typer.Option(min=2, help="replicas", rich_help_panel=ENGINES)] = 2,
+    itl_ms: Annotated[float, typer.Option(help="a fault engine's time per token", rich_help_panel=ENGINES)] = 50.0,
+    vllm: Annotated[Path | None, typer.Option(help="vLLM's program, bin/vllm", rich_help_panel=ENGINES)] = None,
+    model_directory: Annotated[Path | None, typer.Option(help="what vLLM serves", rich_help_panel=ENGINES)] = None,
+    max_model_len: Annotated[int, typer.Option(help="of real engines", rich_help_panel=ENGINES)] = 2048,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            help="LiteLLM's program, bin/litellm: the same faults with LiteLLM's defaults straight before the engines",
+            rich_help_panel=ENGINES,
+        ),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="only faults whose name contains this; may be repeated", rich_help_panel=FAULTS),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="runs per fault; engines are broken in turn", rich_help_panel=FAULTS)
+    ] = 1,
+    inject_at: Annotated[float, typer.Option(help="second at which it strikes", rich_help_panel=FAULTS)] = 8.0,
+    heal_at: Annotated[float, typer.Option(help="second at which it is mended", rich_help_panel=FAULTS)] = 15.0,
+    stall_seconds: Annotated[float, typer.Option(help="the relay's stall timer", rich_help_panel=FAULTS)] = 2.0,
+    rate: Annotated[float, typer.Option(help="requests/s", rich_help_panel=given.WHAT)] = 20.0,
+    duration: Annotated[float, typer.Option(help="seconds during which requests start")] = 20.0,
+    unstreamed: Annotated[
+        float, typer.Option(min=0, max=1, help="share of requests for one whole answer", rich_help_panel=given.WHAT)
+    ] = 0.2,
+    language: given.Language = "mixed",
+    prompt_tokens: given.PromptTokens = 64,
+    output_tokens: given.OutputTokens = 60,
+    spread: given.Spread = 0.3,
+    ignore_eos: given.IgnoreEos = False,
+    output: given.Output = None,
+    processes: given.Processes = 1,
+    calibrate: given.Calibrate = False,
+    json_output: given.Json = False,
 ) -> None:
-    """Break what can break under load, check every stream; exit 1 if a criterion failed, 7 if the run is invalid."""
-    if out.exists():
-        raise BadLoad(f"{out} exists; name a directory that does not")
+    """What do clients see while something breaks? A relay before engines of this machine, broken fault by fault."""
     conditions = Conditions(
         workload=Workload(
-            language="mixed",
-            prompt=Lengths(mean_tokens=64, spread_ratio=0.5),
-            output=Lengths(mean_tokens=tokens, spread_ratio=0.2),
+            language=given.workload(
+                language=language, prompt_tokens=prompt_tokens, output_tokens=output_tokens, spread=spread
+            ).language,
+            prompt=Lengths(mean_tokens=prompt_tokens, spread_ratio=spread),
+            output=Lengths(mean_tokens=output_tokens, spread_ratio=spread),
             unstreamed_ratio=unstreamed,
+            ignore_eos=ignore_eos,
         ),
         rate_per_second=rate,
-        seconds=seconds,
+        seconds=duration,
         inject_at_seconds=inject_at,
         heal_at_seconds=heal_at,
     )
+    key = os.environ[KEY_VARIABLE] = loopback.fresh_key()
+    directory = (output or Path("results") / "failover").resolve()
+    if (directory / "processes").exists():
+        raise BadLoad(f"{directory}: holds a run already; name another --output")
     with ExitStack() as stack:
-        key = loopback.fresh_key()
-        os.environ[loopback.KEY_VARIABLE] = key
-        running = stack.enter_context(loopback.fault_engines(engines, key=key, pace={"itl_ms": itl_ms}))
-        place = stack.enter_context(
-            loopback.relay_site(out / site.value, running, key=key, stall_seconds=stall_seconds, repeats=repeats)
+        if engine_kind is Kind.fault:
+            running = stack.enter_context(loopback.fault_engines(count, key=key, pace={"itl_ms": itl_ms}))
+            model, window = loopback.FAULT_MODEL, loopback.FAULT_MODEL_LEN
+        else:
+            if vllm is None or model_directory is None:
+                raise BadLoad("--engines vllm needs --vllm and --model-directory")
+            model, window = model_directory.name, max_model_len
+            settings = VllmSettings(
+                program=vllm, model_directory=model_directory.resolve(), served_model_name=model,
+                max_model_len=window, key=key, log_directory=directory / "processes",
+            )  # fmt: skip
+            cores = [str(number % (os.cpu_count() or 1)) for number in range(count)]
+            running = stack.enter_context(loopback.vllm_engines(settings, cores))
+        arrangement = Arrangement(
+            model=model, max_model_len=window, key=key, engines=running, litellm=beside,
+            trial=Trial(stall_seconds=stall_seconds, repeats=repeats), words=fault or [],
+        )  # fmt: skip
+        manner = given.Manner(output=directory, processes=processes, calibrate=calibrate, json=json_output)
+        code = carry_out(
+            "failover",
+            lambda run, capacity: _carry_out(run, capacity, directory / "processes", arrangement, conditions),
+            manner=manner,
         )
-        result = _carry_out(out, place, _chosen(place, faults or []), conditions)
-    (out / "failover.json").write_text(result.to_json(), encoding="utf-8")
-    if json_output:
-        print(result.to_json())
-    else:
-        _show(result)
-    sys.exit({"passed": 0, "invalid": 7}.get(result.verdict, 1))
+    raise typer.Exit(code)
 
 
-def _carry_out(out: Path, site: Site, faults: Sequence[Fault], conditions: Conditions) -> SuiteResult:
-    load = conditions.load(site.target, name="failover")
-    control = computed(load, character=site.character) if site.character is not None else None
-    result = failover(
-        inline_runner(out / "histories"),
-        site.target,
-        faults=faults,
-        conditions=conditions,
-        control=control,
-        books=site.books,
-        arrangement=site.name,
-        tell=lambda found: _talk.print(_line(found), highlight=False, soft_wrap=True),
+def _carry_out(
+    run: Runner, capacity: Capacity | None, directory: Path, arrangement: Arrangement, conditions: Conditions
+) -> SuiteResult:
+    control: Control | None = None
+    results = []
+    for open_site in (_with_relay, _with_litellm):
+        with open_site(directory, arrangement) as site:
+            if site is None:
+                continue
+            if control is None:
+                control = _control(run, conditions.load(site.target, name="failover"), arrangement)
+            result = failover(
+                run,
+                site.target,
+                faults=_chosen(site, arrangement.words),
+                conditions=conditions,
+                control=control,
+                books=site.books,
+                arrangement=site.name,
+                capacity=capacity,
+                tell=lambda found: tell(_line(found)),
+            )
+            results.append(result.model_copy(update={"measurements": tuple(site.meters())}))
+    first, *others = results
+    return first.model_copy(
+        update={
+            "faults": tuple(found for result in results for found in result.faults),
+            "objections": tuple(objection for result in results for objection in result.objections),
+            "histories": tuple(name for result in results for name in result.histories),
+            "duration_seconds": sum(result.duration_seconds for result in results),
+            "verdict": "invalid" if any(result.verdict == "invalid" for result in results) else first.verdict,
+            "notes": (*first.notes, *([] if others else ["LiteLLM's defaults were not run beside: no --beside"])),
+        }
     )
-    return result.model_copy(update={"measurements": tuple(site.meters())})
+
+
+@contextmanager
+def _with_relay(directory: Path, given: Arrangement) -> Iterator[Site | None]:
+    with loopback.relay_site(
+        directory / "relay", given.engines, model=given.model, max_model_len=given.max_model_len, key=given.key,
+        trial=given.trial,
+    ) as site:  # fmt: skip
+        yield site
+
+
+@contextmanager
+def _with_litellm(directory: Path, given: Arrangement) -> Iterator[Site | None]:
+    if given.litellm is None:
+        yield None
+        return
+    with loopback.litellm_site(
+        given.litellm, directory / "litellm", given.engines, model=given.model, key=given.key, trial=given.trial
+    ) as site:
+        yield site
+
+
+def _control(run: Runner, load: Load, arrangement: Arrangement) -> Control:
+    if arrangement.model == loopback.FAULT_MODEL:
+        return computed(load, character={"max_model_len": arrangement.max_model_len})
+    return measured(run, load)
 
 
 def _chosen(site: Site, words: Sequence[str]) -> list[Fault]:
@@ -109,40 +209,12 @@ def _chosen(site: Site, words: Sequence[str]) -> list[Fault]:
 
 def _line(found: FaultResult) -> str:
     return (
-        f"{found.arrangement}: {found.name}: {found.requests} requests, {found.failed} failed, "
-        f"{found.in_flight} in flight of which {found.broken_in_flight} broken, longest silence "
-        f"p99 {_seconds(found.gap_p99_seconds)} max {_seconds(found.gap_max_seconds)}, "
-        f"ejected after {_seconds(found.ejected_seconds)}"
+        f"{found.arrangement}: {found.name}: {found.failed} of {found.requests} failed; {found.broken_in_flight} of "
+        f"{found.in_flight} in flight broken; silence p50 {_seconds(found.gap_p50_seconds)}, "
+        f"p99 {_seconds(found.gap_p99_seconds)}, longest {_seconds(found.gap_max_seconds)}; "
+        f"ejected after {_seconds(found.ejected_seconds)}; {found.texts_compared} texts compared, "
+        f"{found.duplicated} doubled, {found.lost_or_altered} lost or altered"
     )
-
-
-def _show(result: SuiteResult) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    table = Table(title=f"failover: {result.verdict}")
-    for title in COLUMNS:
-        table.add_column(title, justify="left" if title in COLUMNS[:2] else "right")
-    for found in result.faults:
-        numbers = (found.requests, found.failed, found.duplicated, found.lost_or_altered, found.in_flight)
-        gaps = (found.gap_p50_seconds, found.gap_p99_seconds, found.gap_max_seconds, found.ejected_seconds)
-        table.add_row(
-            found.name,
-            found.arrangement,
-            *map(str, numbers),
-            str(found.broken_in_flight),
-            *map(_seconds, gaps),
-            _seconds(found.recovery_seconds),
-            str(found.texts_compared),
-        )
-    console.print(table)
-    for criterion in result.criteria:
-        if not criterion.passed:
-            console.print(f"FAILED {criterion.name}: agreed {criterion.agreed}, seen {criterion.seen}", markup=False)
-    for objection in result.objections:
-        console.print(f"INVALID {objection}", markup=False)
-    for measured in result.measurements:
-        console.print(f"{measured.name}: {measured.value:.1f} {measured.unit}", markup=False)
-    for note in result.notes:
-        console.print(note, markup=False)
 
 
 def _seconds(value: float | None) -> str:

@@ -1,17 +1,21 @@
-"""Faults by name. Each takes engines in turn, so that repeats wear out none; expectations stand beside the action.
+"""Faults by name. Each takes engines in turn, so that repeats wear out none; what may be felt stands beside the action.
 
-What a stream may feel: a crash is noticed at once, silence only when the stall timer says so.
+A crash is noticed at once, a silence only when the stall timer says so.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle
+from typing import TypeVar
 
-from benchmarks.failover.site import Engine
-from benchmarks.fault_engine.process import FaultControl
+from benchmarks.failover.site import Engine, eventually
+from benchmarks.failover.vllm_process import API_SERVER, ENGINE_CORE, WORKER, VllmProcess
+from benchmarks.fault_engine.process import FaultProcess
 from benchmarks.suites.failover import Fault
 
 CRASH_GAP_SECONDS = 1.0
 AFTER_STALL_SECONDS = 1.0
+BACK_SECONDS = 60.0
 TOLD = {  # fault of the fault engine -> (name in the report, is it silence?)
     "500": ("HTTP 500", False),
     "503": ("HTTP 503", False),
@@ -25,91 +29,102 @@ TOLD = {  # fault of the fault engine -> (name in the report, is it silence?)
     "reset": ("connection reset", False),
     "hang": ("hang of everything", True),
 }
+Kind = TypeVar("Kind", bound=Engine)
 
 
-class Victims:
-    """Engines in turn; the one that is broken now."""
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """How faults are tried, whatever they are."""
 
-    def __init__(self, engines: Sequence[Engine]) -> None:
-        self._turn: Iterator[Engine] = cycle(engines)
+    stall_seconds: float
+    repeats: int = 1
+    ejected: Callable[[Engine], bool] | None = None  # as the relay sees it
+
+
+class Victims(list[Kind]):
+    """Engines in turn; `current` is the one that is broken now."""
+
+    def __init__(self, engines: Sequence[Kind]) -> None:
+        super().__init__(engines)
+        self._turn: Iterator[Kind] = cycle(engines)
         self.current = engines[0]
 
-    def following(self) -> Engine:
+    def following(self) -> Kind:
         """The next one."""
         self.current = next(self._turn)
         return self.current
 
 
-def signal_faults(
-    engines: Sequence[Engine],
-    *,
-    stall_seconds: float,
-    repeats: int,
-    ejected: Callable[[Engine], bool] | None = None,
-) -> list[Fault]:
-    """What the kernel can do to an engine."""
+def faults_of(engines: Sequence[Engine], trial: Trial) -> list[Fault]:
+    """Everything that can be done to engines of this kind."""
+    real = [engine for engine in engines if isinstance(engine, VllmProcess)]
+    told = [engine for engine in engines if isinstance(engine, FaultProcess)]
+    if real:
+        return [*_kills(real, trial), _stop(real, trial)]
     return [
-        _fault(
-            "engine killed (kill -9)",
-            Victims(engines),
-            break_it=lambda engine: engine.kill(),
-            mend_it=lambda engine: engine.restart(),
-            gap_seconds=CRASH_GAP_SECONDS,
-            repeats=repeats,
-            ejected=ejected,
-        ),
-        _fault(
-            "engine stopped (SIGSTOP)",
-            Victims(engines),
-            break_it=lambda engine: engine.pause(),
-            mend_it=lambda engine: engine.proceed(),
-            gap_seconds=stall_seconds + AFTER_STALL_SECONDS,
-            repeats=repeats,
-            ejected=ejected,
-        ),
+        _fault("engine killed (kill -9)", told, trial, break_it=FaultProcess.kill, mend_it=FaultProcess.restart),
+        _stop(told, trial),
+        *(_told(name, told, trial) for name in TOLD),
     ]
 
 
-def told_faults(
-    engines: Sequence[Engine],
-    control_of: Callable[[Engine], FaultControl],
-    *,
-    stall_seconds: float,
-    repeats: int,
-    ejected: Callable[[Engine], bool] | None = None,
-) -> list[Fault]:
-    """What only a fault engine can be told to do."""
+def _kills(engines: Sequence[VllmProcess], trial: Trial) -> list[Fault]:
+    def kill(part: str) -> Fault:
+        def act(engine: VllmProcess) -> None:
+            engine.kill_part(part)
 
-    def one(name: str) -> Fault:
-        title, silent = TOLD[name]
-        return _fault(
-            title,
-            Victims(engines),
-            break_it=lambda engine: control_of(engine).inject(name),
-            mend_it=lambda engine: control_of(engine).heal(),
-            gap_seconds=stall_seconds + AFTER_STALL_SECONDS if silent else CRASH_GAP_SECONDS,
-            repeats=repeats,
-            ejected=ejected,
-        )
+        name = f"{part.removeprefix('VLLM::')} killed (kill -9)"
+        return _fault(name, engines, trial, break_it=act, mend_it=VllmProcess.restart)
 
-    return [one(name) for name in TOLD]
+    return [kill(part) for part in (API_SERVER, ENGINE_CORE, WORKER)]
+
+
+def _stop(engines: Sequence[Kind], trial: Trial) -> Fault:
+    return _fault(
+        "engine stopped (SIGSTOP)",
+        engines,
+        trial,
+        break_it=lambda engine: engine.pause(),
+        mend_it=lambda engine: engine.proceed(),
+        silent=True,
+    )
+
+
+def _told(name: str, engines: Sequence[FaultProcess], trial: Trial) -> Fault:
+    title, silent = TOLD[name]
+    return _fault(
+        title,
+        engines,
+        trial,
+        break_it=lambda engine: engine.control.inject(name),
+        mend_it=lambda engine: engine.control.heal(),
+        silent=silent,
+    )
 
 
 def _fault(
     name: str,
-    victims: Victims,
+    engines: Sequence[Kind],
+    trial: Trial,
     *,
-    break_it: Callable[[Engine], None],
-    mend_it: Callable[[Engine], None],
-    gap_seconds: float,
-    repeats: int,
-    ejected: Callable[[Engine], bool] | None,
+    break_it: Callable[[Kind], None],
+    mend_it: Callable[[Kind], None],
+    silent: bool = False,
 ) -> Fault:
+    victims, ejected = Victims(engines), trial.ejected
+
+    def mend() -> None:
+        """Also waits until the relay has found out, so that the next run begins with all engines."""
+        victim = victims.current
+        mend_it(victim)
+        if ejected is not None:
+            eventually(f"{victim.name} serves again", lambda: not ejected(victim), within_seconds=BACK_SECONDS)
+
     return Fault(
         name=name,
         inject=lambda: break_it(victims.following()),
-        heal=lambda: mend_it(victims.current),
-        gap_seconds=gap_seconds,
-        repeats=repeats,
+        heal=mend,
+        gap_seconds=trial.stall_seconds + AFTER_STALL_SECONDS if silent else CRASH_GAP_SECONDS,
+        repeats=trial.repeats,
         ejected=None if ejected is None else lambda: ejected(victims.current),
     )

@@ -1,82 +1,84 @@
-"""Loopback: one relay before fault engines, all of them processes of this machine."""
+"""Loopback: engines, a relay before them, and LiteLLM's defaults beside it, all of them processes of this machine."""
 
+import dataclasses
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.failover.books import Book
-from benchmarks.failover.faults import signal_faults, told_faults
+from benchmarks.failover.faults import Trial, faults_of
+from benchmarks.failover.litellm_process import LiteLlmProcess
 from benchmarks.failover.relay_process import RelayProcess
 from benchmarks.failover.site import Engine, Site, process_meters
-from benchmarks.fault_engine.process import FaultControl, FaultProcess
+from benchmarks.failover.vllm_process import VllmProcess, VllmSettings
+from benchmarks.fault_engine.process import FaultProcess
 from benchmarks.load import Target
 from benchmarks.suites.failover import APPLIANCE, Fault
 
-MODEL = "fault"
-MAX_MODEL_LEN = 8192
+DEFAULTS = "LiteLLM's defaults"
+FAULT_MODEL, FAULT_MODEL_LEN = "fault", 8192
 KEY_VARIABLE = "LLM_API_KEY"
 
 
-class LocalFaultEngine:
-    """A fault engine as a victim."""
-
-    def __init__(self, name: str, process: FaultProcess) -> None:
-        self.name, self._process, self.address = name, process, process.address
-        self.kill, self.pause, self.proceed, self.restart = (
-            process.kill, process.pause, process.proceed, process.restart,
-        )  # fmt: skip
-
-    @property
-    def control(self) -> FaultControl:
-        """How it is told to misbehave."""
-        return self._process.control
-
-
 @contextmanager
-def fault_engines(count: int, *, key: str, pace: Mapping[str, float]) -> Iterator[list[LocalFaultEngine]]:
-    """That many equal engines."""
+def fault_engines(count: int, *, key: str, pace: Mapping[str, float]) -> Iterator[list[Engine]]:
+    """That many equal fault engines."""
     options = [word for name, value in pace.items() for word in (f"--{name.replace('_', '-')}", f"{value:g}")]
     with ExitStack() as stack:
         yield [
-            LocalFaultEngine(name, stack.enter_context(FaultProcess.start(*options, key=key, name=name)))
-            for name in (f"engine-{number}" for number in range(1, count + 1))
+            stack.enter_context(FaultProcess.start(*options, key=key, name=f"engine-{number}"))
+            for number in range(1, count + 1)
         ]
 
 
 @contextmanager
+def vllm_engines(settings: VllmSettings, cores: Sequence[str]) -> Iterator[list[Engine]]:
+    """One real engine per entry of `cores`, started together."""
+    with ExitStack() as stack:
+        engines = [
+            stack.enter_context(VllmProcess(f"engine-{number}", settings, cores=bound))
+            for number, bound in enumerate(cores, start=1)
+        ]
+        for engine in engines:
+            engine.ready()
+        yield list(engines)
+
+
+@contextmanager
 def relay_site(
-    directory: Path, engines: list[LocalFaultEngine], *, key: str, stall_seconds: float, repeats: int
+    directory: Path, engines: Sequence[Engine], *, model: str, max_model_len: int, key: str, trial: Trial
 ) -> Iterator[Site]:
-    """The appliance's arrangement."""
+    """The appliance's arrangement before these engines."""
     replicas = {engine.name: engine.address for engine in engines}
-    tuning = {"stall_seconds": stall_seconds}
-    with RelayProcess(directory, replicas, model=MODEL, key=key, max_model_len=MAX_MODEL_LEN, tuning=tuning) as relay:
+    tuning = {"stall_seconds": trial.stall_seconds}
+    with RelayProcess(directory, replicas, model=model, key=key, max_model_len=max_model_len, tuning=tuning) as relay:
         relay.ready()
 
         def ejected(engine: Engine) -> bool:
             return relay.state_of(engine.name) == "ejected"
 
-        victims: list[Engine] = list(engines)
-        by_name = {engine.name: engine for engine in engines}
-        faults = [
-            *signal_faults(victims, ejected=ejected, stall_seconds=stall_seconds, repeats=repeats),
-            *told_faults(
-                victims,
-                lambda engine: by_name[engine.name].control,
-                ejected=ejected,
-                stall_seconds=stall_seconds,
-                repeats=repeats,
-            ),
-            Fault(name="relay killed (kill -9)", inject=relay.kill, streams_may_break=True, repeats=repeats),
-        ]
+        lost = Fault(name="relay killed (kill -9)", inject=relay.kill, streams_may_break=True, repeats=trial.repeats)
         yield Site(
             name=APPLIANCE,
-            target=Target(base_url=f"{relay.address}/v1", model=MODEL, key_variable=KEY_VARIABLE),
-            faults=faults,
+            target=Target(base_url=f"{relay.address}/v1", model=model, key_variable=KEY_VARIABLE),
+            faults=[*faults_of(engines, dataclasses.replace(trial, ejected=ejected)), lost],
             books=[Book(name="relay ledger", read=relay.entries)],
             meters=lambda: process_meters("relay", lambda: relay.process),
-            character={"max_model_len": MAX_MODEL_LEN},
+        )
+
+
+@contextmanager
+def litellm_site(
+    program: Path, directory: Path, engines: Sequence[Engine], *, model: str, key: str, trial: Trial
+) -> Iterator[Site]:
+    """What stands beside: LiteLLM with its defaults before the same engines."""
+    with LiteLlmProcess(program, directory, engines, model=model, key=key) as gateway:
+        gateway.ready()
+        yield Site(
+            name=DEFAULTS,
+            target=Target(base_url=f"{gateway.address}/v1", model=model, key_variable=KEY_VARIABLE),
+            faults=faults_of(engines, trial),
         )
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -19,11 +19,13 @@ POLL_SECONDS = 0.1
 class Engine(Protocol):
     """An engine that can be broken from outside."""
 
-    name: str
-    address: str  # http://HOST:PORT
+    @property
+    def name(self) -> str:
+        """As the relay calls it."""
 
-    def kill(self) -> None:
-        """kill -9."""
+    @property
+    def address(self) -> str:
+        """http://HOST:PORT."""
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -44,7 +46,6 @@ class Site:
     faults: Sequence[Fault]
     books: Sequence[Book] = ()
     meters: Callable[[], Sequence[Measurement]] = field(default=lambda: ())
-    character: Mapping[str, int] | None = None  # of fault engines: their answers can be computed
 
 
 def eventually(what: str, check: Callable[[], bool], *, within_seconds: float) -> float:

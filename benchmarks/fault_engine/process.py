@@ -63,6 +63,7 @@ class FaultProcess:
     port: int
     key: str
     arguments: tuple[str, ...]
+    name: str = "fault-engine"
 
     @classmethod
     def start(cls, *arguments: str, port: int = 0, key: str = "", name: str = "fault-engine") -> Self:
@@ -79,7 +80,7 @@ class FaultProcess:
         line = process.stdout.readline()
         if not line:
             raise RuntimeError(f"the fault engine {name} did not start on port {port}: exit {process.wait()}")
-        return cls(process=process, port=int(line), key=key, arguments=(*arguments, "--id", name))
+        return cls(process=process, port=int(line), key=key, arguments=arguments, name=name)
 
     @property
     def address(self) -> str:
@@ -107,7 +108,7 @@ class FaultProcess:
     def restart(self) -> None:
         """Starts it again where it was."""
         self.close()
-        fresh = type(self).start(*self.arguments, port=self.port, key=self.key)
+        fresh = type(self).start(*self.arguments, port=self.port, key=self.key, name=self.name)
         self.process = fresh.process
 
     def close(self) -> None:

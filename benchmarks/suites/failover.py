@@ -19,6 +19,7 @@ from benchmarks.record import OK, Record
 from benchmarks.result import Criterion, FaultResult, SuiteResult
 from benchmarks.running import Runner
 from benchmarks.suites.outcome import Logbook, distributions, no_failures
+from benchmarks.validity import Capacity
 
 QUESTION = "What do clients see while something breaks, and how soon is it over?"
 APPLIANCE = "appliance"
@@ -94,10 +95,11 @@ def failover(
     control: Control | None = None,
     books: Sequence[Book] = (),
     arrangement: str = APPLIANCE,
+    capacity: Capacity | None = None,
     tell: Callable[[FaultResult], None] = lambda _: None,
 ) -> SuiteResult:
     """One run per fault and repeat. What stands beside the appliance is measured in the same way, but not judged."""
-    book = Logbook(suite="failover", question=QUESTION)
+    book = Logbook(suite="failover", question=QUESTION, capacity=capacity)
     if control is not None:
         book.notes.append(
             f"texts: {len(control.texts)} held against ({control.how})"

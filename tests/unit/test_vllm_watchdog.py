@@ -17,7 +17,9 @@ from benchmarks.fault_engine.process import FaultProcess
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "vllm"
 PROGRAM = ROLE / "files" / "vllm-watchdog"
-RECORDED = (Path(__file__).parents[1] / "fakes" / "recorded" / "vllm-0.32.0-metrics-long-prefill.txt").read_text()
+RECORDED = Path(__file__).parents[1] / "fakes" / "recorded"
+BUSY = (RECORDED / "vllm-0.32.0-metrics-long-prefill.txt").read_text().split("# ---\n")  # one a second
+CHUNKS = (RECORDED / "vllm-0.32.0-metrics-chunked-prefill.txt").read_text().split("# ---\n")  # one a chunk of 64 tokens
 
 
 def _load(path: Path) -> ModuleType:
@@ -64,14 +66,21 @@ def test_a_long_prefill_moves_cache_blocks_and_is_no_hang() -> None:
     assert first_alarm(judge(), prefill) is None
 
 
-def test_recorded_metrics_of_a_real_engine_under_long_prefills_raise_no_alarm() -> None:
-    samples = RECORDED.split("# ---\n")
+def test_recorded_metrics_of_a_real_engine_under_full_load_raise_no_alarm() -> None:
+    assert 40 == len(BUSY)
+    assert any(values["vllm:num_requests_running"] for text in BUSY for values in watchdog.progress_of(text).values())
+    assert first_alarm(judge(), BUSY) is None
 
-    assert len(samples) >= 30
-    assert any(
-        values["vllm:num_requests_running"] for text in samples for values in watchdog.progress_of(text).values()
-    )
-    assert first_alarm(judge(), samples) is None
+
+def test_a_recorded_long_prefill_raises_no_alarm_although_its_tokens_stand_still() -> None:
+    tokens_only = [
+        "\n".join(line for line in text.splitlines() if "kv_cache" not in line) + "\n" for text in CHUNKS
+    ]  # fmt: skip
+
+    slow = [text for text in CHUNKS for _ in range(2)]  # two seconds a chunk
+
+    assert first_alarm(judge(), slow) is None
+    assert first_alarm(judge(), [text for text in tokens_only for _ in range(2)]) is not None
 
 
 def test_one_stuck_rank_is_a_hang_although_another_moves() -> None:

@@ -1,0 +1,144 @@
+"""vLLM process: a real engine on this machine, whose parts can be killed one by one, as its unit would start it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from benchmarks.failover.site import eventually
+
+API_SERVER, ENGINE_CORE, WORKER = "API server", "VLLM::EngineCore", "VLLM::Worker"
+START_SECONDS = 300.0
+TOKEN_SECONDS = 60.0
+END_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmSettings:
+    """What the engines of a run have in common."""
+
+    program: Path  # bin/vllm
+    model_directory: Path
+    served_model_name: str
+    max_model_len: int
+    key: str
+    log_directory: Path
+    kv_cache_memory_bytes: int = 64 * 1024 * 1024
+
+
+class VllmProcess:
+    """One engine, in a session of its own. Also a context."""
+
+    def __init__(self, name: str, settings: VllmSettings, *, cores: str) -> None:
+        self.name, self._settings, self._cores = name, settings, cores
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = int(free.getsockname()[1])
+        self.address = f"http://127.0.0.1:{self._port}"
+        self._start()
+
+    def ready(self) -> None:
+        """Waits until it has generated a token."""
+        eventually(f"{self.name} (log: {self._log})", self._generates, within_seconds=START_SECONDS)
+
+    def kill_part(self, part: str) -> None:
+        """kill -9 of one process."""
+        pid = self._process.pid if part == API_SERVER else self._child(part)
+        os.kill(pid, signal.SIGKILL)
+
+    def pause(self) -> None:
+        """SIGSTOP, of all its processes."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def proceed(self) -> None:
+        """SIGCONT."""
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def restart(self) -> None:
+        """What systemd does after a crash: clears the control group, starts anew."""
+        self._clear()
+        self._start()
+        self.ready()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+
+    @property
+    def _log(self) -> Path:
+        return self._settings.log_directory / f"{self.name}.log"
+
+    def _start(self) -> None:
+        given = self._settings
+        command = [str(given.program), "serve", str(given.model_directory), "--host", "127.0.0.1"]
+        command += ["--port", str(self._port), "--served-model-name", given.served_model_name, "--enforce-eager"]
+        command += ["--max-model-len", str(given.max_model_len), "--disable-uvicorn-access-log"]
+        command += ["--kv-cache-memory-bytes", str(given.kv_cache_memory_bytes)]
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+        own = {"VLLM_API_KEY": given.key, "VLLM_CPU_OMP_THREADS_BIND": self._cores, "PYTHONFAULTHANDLER": "1"}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=os.environ | quiet | own,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _clear(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(timeout=END_SECONDS)
+        eventually(f"end of {self.name}", lambda: not list(_group(self._process.pid)), within_seconds=END_SECONDS)
+
+    def _child(self, title: str) -> int:
+        for pid in _group(self._process.pid):
+            if title in _command_line(pid):
+                return pid
+        raise RuntimeError(f"{self.name} has no process {title}; see {self._log}")
+
+    def _generates(self) -> bool:
+        if self._process.poll() is not None:
+            raise RuntimeError(f"{self.name} ended with {self._process.returncode}; see {self._log}")
+        body = {"model": self._settings.served_model_name, "prompt": "hi", "max_tokens": 1}
+        request = Request(  # noqa: S310  loopback
+            f"{self.address}/v1/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Bearer {self._settings.key}"},
+        )
+        try:
+            with urlopen(request, timeout=TOKEN_SECONDS) as answer:  # noqa: S310
+                return bool(json.load(answer)["usage"]["completion_tokens"] == 1)
+        except (URLError, OSError):
+            return False
+
+
+def _group(leader: int) -> list[int]:
+    """Living processes of a process group."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(") ")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == leader and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
