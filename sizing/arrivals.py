@@ -126,7 +126,7 @@ class TraceSource:
     """Requests at given times."""
 
     def __init__(self, requests: Sequence[tuple[float, int, int]]) -> None:
-        self._rest: Iterator[tuple[float, int, int]] = iter(sorted(requests))
+        self._rest: Iterator[tuple[float, int, int]] = iter(sorted(requests, key=lambda one: one[0]))
         self._coming = next(self._rest, (inf, 0, 0))
         self.next_seconds = self._coming[0]
 

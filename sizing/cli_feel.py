@@ -18,7 +18,7 @@ def feel_json(feel: Feel) -> dict[str, object]:
     content = {
         name: dataclasses.asdict(value) if isinstance(value, Range) else value
         for name, value in ((name, getattr(feel, name)) for name in feel.__dataclass_fields__)
-        if name not in {"candidate", "demand", "points", "growth", "lost_served", "lost"}
+        if name not in {"candidate", "demand", "points", "growth", "lost_served", "lost", "rivals"}
     }
     content["demand"] = dataclasses.asdict(demand)
     content["percentile"] = demand.objectives.percentile
