@@ -1,5 +1,5 @@
 """Compare tools: what one received chunk costs this generator, Locust with OpenAI's client, and GuideLLM, in CPU
-time.
+time; and whether it tells the same numbers as `vllm bench serve` (see compare_vllm.py).
 
 Every tool streams from the same paced null server (20 chunks/s per stream). Each runs with few and with many streams;
 the difference in CPU seconds over the difference in chunks is the cost of a chunk without the cost of starting up. A
@@ -9,6 +9,7 @@ cannot stream; what is measured is the streaming that its client offers inside a
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -20,8 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypedDict
 
 from benchmarks.calibrate import CHUNKS_PER_SECOND
+from benchmarks.compare_vllm import compare
 from benchmarks.errors import BadLoad
 from benchmarks.null_process import ROOT, null_process
 
@@ -67,19 +70,70 @@ class Cost:
     wall_seconds: float
 
 
+class Row(TypedDict):
+    """What one tool costs."""
+
+    microseconds_per_chunk: float
+    streams_per_core: float
+    times_ours: float
+    rounds: list[float]
+
+
 def main() -> None:
-    """Prints one line per tool and, on request, JSON."""
+    """Prints one line per tool and per quantity, or JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare_tools", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--environments", type=Path, required=True, help="directory for the tools' virtual environments"
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    add = parser.add_argument
+    add("--environments", type=Path, help="directory for the other tools' virtual environments: compare CPU per chunk")
+    add("--rounds", type=int, default=3, help="of that comparison")
+    add("--engine-python", type=Path, help="the Python of an engine's environment: compare with `vllm bench serve`")
+    add("--tokenizer", type=Path, help="directory of any model's tokenizer, for `vllm bench serve`'s prompts")
+    add("--pairs", type=int, default=5, help="of that comparison")
+    add("--json", action="store_true")
     options = parser.parse_args()
-    tools = _tools(options.environments)
+    if not options.environments and not options.engine_python:
+        parser.error("give --environments, --engine-python or both")
+    if options.engine_python and not options.tokenizer:
+        parser.error("--engine-python needs --tokenizer")
+    try:
+        _compare(options)
+    except BadLoad as error:
+        sys.exit(f"error: {error}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    costs = _costs(options.environments, rounds=options.rounds) if options.environments else {}
+    agreements = []
+    if options.engine_python:
+        agreements = compare(
+            engine_python=options.engine_python,
+            tokenizer=options.tokenizer.resolve(),
+            pairs=options.pairs,
+            tell=lambda sentence: print(sentence, file=sys.stderr),
+        )
+    if options.json:
+        found = [dataclasses.asdict(agreement) for agreement in agreements]
+        print(json.dumps({"cost_per_chunk": costs, "vllm_bench_serve": found}, indent=2))
+    for name, row in costs.items() if not options.json else ():
+        print(
+            f"{name}: {row['microseconds_per_chunk']:.1f} us of CPU per chunk, "
+            f"{row['streams_per_core']:.0f} streams per core, {row['times_ours']:.1f} times ours"
+        )
+    for agreement in agreements if not options.json else ():
+        print(
+            f"{agreement.quantity}: {agreement.ours:.2f}, vllm bench serve {agreement.vllm:.2f}; differ by "
+            f"{agreement.difference_ratio:.1%}, A/A spread {agreement.spread_ratio:.1%}: "
+            f"{'agree' if agreement.agrees else 'DISAGREE'}"
+        )
+    if not all(agreement.agrees for agreement in agreements):
+        sys.exit(1)
+
+
+def _costs(environments: Path, *, rounds: int) -> dict[str, Row]:
+    """CPU per chunk of every tool."""
+    tools = _tools(environments)
     costs: dict[str, list[float]] = {tool.name: [] for tool in tools}
     with tempfile.TemporaryDirectory() as scratch:
-        for _ in range(options.rounds):
+        for _ in range(rounds):
             for tool in tools:
                 few, many = (_measure(tool, streams, Path(scratch)) for streams in (tool.few, tool.many))
                 spent = (many.cpu_seconds - few.cpu_seconds) / (many.chunks - few.chunks)
@@ -90,23 +144,15 @@ def main() -> None:
                     file=sys.stderr,
                 )
     ours = median(costs[tools[0].name])
-    rows = {
-        name: {
-            "microseconds_per_chunk": median(values) * 1e6,
-            "streams_per_core": 1 / (CHUNKS_PER_SECOND * median(values)),
-            "times_ours": median(values) / ours,
-            "rounds": [value * 1e6 for value in values],
-        }
+    return {
+        name: Row(
+            microseconds_per_chunk=median(values) * 1e6,
+            streams_per_core=1 / (CHUNKS_PER_SECOND * median(values)),
+            times_ours=median(values) / ours,
+            rounds=[value * 1e6 for value in values],
+        )
         for name, values in costs.items()
     }
-    if options.json:
-        print(json.dumps(rows, indent=2))
-        return
-    for name, row in rows.items():
-        print(
-            f"{name}: {row['microseconds_per_chunk']:.1f} us of CPU per chunk, "
-            f"{row['streams_per_core']:.0f} streams per core, {row['times_ours']:.1f} times ours"
-        )
 
 
 def _tools(environments: Path) -> list[Tool]:

@@ -61,6 +61,7 @@ class HistoryWriter:
             "written_at": time.time(),
         }
         self._file.write(self._pack(header))
+        self._file.flush()  # should this process be killed, its share is known to be missing
 
     def write(self, record: Record) -> None:
         """Appends one record."""

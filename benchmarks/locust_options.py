@@ -17,7 +17,13 @@ from sizing.documents import read_structured_file
 def add_options(parser: LocustArgumentParser) -> None:
     """Adds ours to Locust's."""
     group = parser.add_argument_group("Load", "What is sent, and when")
-    add = group.add_argument
+
+    def add(*names: str, **about: Any) -> None:
+        action: Any = group.add_argument(*names, **about)
+        # What the parser's own `add_argument` sets, and a group's does not: without it the web page has no field.
+        action.include_in_web_ui = True
+        action.is_secret = action.is_required = action.is_multiple = False
+
     add(
         "--load",
         default="",
@@ -36,6 +42,9 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("--spread", type=float, default=0.3, help="standard deviation of both lengths as a share of the mean")
     add("--shared-prefix", type=float, default=0.0, help="share of each prompt that is common to all (0..1)")
     add("--turns", type=int, default=1, help="questions per conversation")
+    add(
+        "--patience", type=float, default=600.0, help="seconds after which a client gives up an answer not over by then"
+    )
     add("--seed", type=int, default=1, help="same seed, same load")
     add("--keep-bodies", action="store_true", help="keep every stream's text, for the history checker")
     add("--key-variable", default="LLM_API_KEY", help="environment variable that holds the API key")
@@ -79,6 +88,7 @@ def load_from(environment: Environment) -> Load:
                 "shared_prefix_ratio": options.shared_prefix,
                 "turns": options.turns,
             },
+            "patience": {"total_seconds": options.patience},
             "seed": options.seed,
             "keep_bodies": options.keep_bodies,
         },

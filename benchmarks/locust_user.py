@@ -21,7 +21,7 @@ from gevent.event import Event
 from locust import User, constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import LocalRunner, MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, WorkerRunner
 
 from benchmarks.calibration_process import calibrated
 from benchmarks.load import Load
@@ -55,7 +55,7 @@ class State:
         self.directory = Path()
         self.load: Load | None = None
         self.capacity: Capacity | None = None
-        self.waiting = 0
+        self.awaited: set[str] = set()  # processes whose share is not carried out yet
         self.driver: Any = None
 
 
@@ -94,7 +94,7 @@ def _begin(environment: Environment, **_: Any) -> None:
         return
     _state.load, _state.directory = load, Path(options.histories)
     clients = [client.id for client in runner.clients.ready] if isinstance(runner, MasterRunner) else ["local"]
-    _state.waiting = len(clients)
+    _state.awaited = set(clients)
     message = {
         "load": load.model_dump_json(),
         "run_id": uuid.uuid4().hex[:8],
@@ -110,6 +110,8 @@ def _begin(environment: Environment, **_: Any) -> None:
             runner.send_message(START, share, client)
         else:
             gevent.spawn(_on_start, environment, _Message(share))
+    if isinstance(runner, MasterRunner):
+        gevent.spawn(_watch, environment, str(message["run_id"]))
 
 
 @events.test_stop.add_listener
@@ -123,8 +125,22 @@ def _stop(**_: Any) -> None:
 class _Message:
     """What a runner without a network hands to its own listeners."""
 
+    node_id = "local"
+
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
+
+
+def _watch(environment: Environment, run_id: str) -> None:
+    """On the master: a process that died is waited for no longer; its history has no trailer, which says the rest."""
+    clients = cast(Any, environment.runner).clients
+    while _state.awaited:
+        gevent.sleep(1)
+        for client in sorted(_state.awaited):
+            known = clients.get(client)
+            if known is None or known.state == STATE_MISSING:
+                logger.error("load process %s died", client)
+                _settle(environment, client, run_id=run_id)
 
 
 def _on_start(environment: Environment, msg: Any) -> None:
@@ -165,16 +181,23 @@ def _on_part(environment: Environment, msg: Any) -> None:  # noqa: ARG001  Locus
 
 
 def _on_done(environment: Environment, msg: Any) -> None:
-    """On the master: once every share is carried out, judge the whole and leave (or wait for the web page)."""
+    """On the master: a share is carried out."""
     if msg.data["failure"]:
         logger.error(msg.data["failure"])
         environment.process_exit_code = 2
-    _state.waiting -= 1
-    if _state.waiting > 0:
+    _settle(environment, msg.node_id, run_id=msg.data["run_id"])
+
+
+def _settle(environment: Environment, client: str, *, run_id: str) -> None:
+    """Once every share is carried out or given up, judge the whole and leave (or wait for the web page)."""
+    if client not in _state.awaited:
+        return
+    _state.awaited.remove(client)
+    if _state.awaited:
         return
     if not environment.process_exit_code:
         environment.process_exit_code = conclude(
-            _state.directory, run_id=msg.data["run_id"], capacity=_state.capacity, objective=objective_from(environment)
+            _state.directory, run_id=run_id, capacity=_state.capacity, objective=objective_from(environment)
         )
     _state.over.set()
     runner: Any = environment.runner

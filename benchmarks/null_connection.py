@@ -34,7 +34,6 @@ class Exchange:
         self.due = now + self.behaviour.ttft_ms / 1000
         if self._reply.streamed:
             self._connection.write(EVENT_STREAM_HEAD)
-            self._connection.write(frame(self._reply.role_event()))
         else:
             self.due += self._itl * self._reply.tokens
 

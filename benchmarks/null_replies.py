@@ -77,7 +77,7 @@ class Reply:
         )
 
     def role_event(self) -> bytes:
-        """What vLLM sends before the first token."""
+        """What vLLM sends just before the first token, once it has that: no sooner."""
         said = b'"delta":{"role":"assistant","content":""}' if self.chat else b'"text":""'
         return self.before + said + self.after
 
@@ -96,9 +96,12 @@ class Reply:
         """The bytes for turn `index`, or None when the ending is due."""
         if index >= self.tokens or self.fault == "empty":
             return None
+        if self.fault in STOPPING and index == self.tokens // 2:
+            return None
+        greeting = frame(self.role_event()) if index == 0 else b""
         if index != self.tokens // 2 or not self.fault:
-            return frame(self.token_event(index))
-        return None if self.fault in STOPPING else self._defective(index)
+            return greeting + frame(self.token_event(index))
+        return greeting + self._defective(index)
 
     def _defective(self, index: int) -> bytes:
         event = self.token_event(index)

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.acceptance_page import charts_of
 from benchmarks.calibration_process import calibrated
-from benchmarks.charts import standalone
 from benchmarks.errors import BadLoad, FailedRun, InvalidRun
 from benchmarks.history import History
 from benchmarks.load import Load
@@ -49,14 +47,21 @@ def carry_out(name: str, suite: Suite, *, manner: Manner) -> int:
     capacity = _calibrated() if manner.calibrate else None
     result = suite(talkative(locust_runner(directory / "histories", processes=manner.processes)), capacity)
     (directory / "result.json").write_text(result.to_json(), encoding="utf-8")
-    for number, chart in enumerate(charts_of(result), start=1):
-        (directory / f"picture-{number}.svg").write_text(standalone(chart.svg), encoding="utf-8")
+    _draw(result, directory)
     if manner.json:
         print(result.to_json(), end="")
     else:
         Console(width=None if sys.stdout.isatty() else 110).print(suite_summary(result))
         print(f"result, pictures and raw histories: {directory}")
     return EXIT_CODES.get(result.verdict, FailedRun.exit_code)
+
+
+def _draw(result: SuiteResult, directory: Path) -> None:
+    from benchmarks.acceptance_page import charts_of  # noqa: PLC0415  matplotlib is slow to load and only needed now
+    from benchmarks.charts import standalone  # noqa: PLC0415
+
+    for number, chart in enumerate(charts_of(result), start=1):
+        (directory / f"picture-{number}.svg").write_text(standalone(chart.svg), encoding="utf-8")
 
 
 def talkative(run: Runner) -> Runner:

@@ -1,7 +1,6 @@
 """Streams against the null server: what is recorded, and how every kind of failure is named."""
 
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from benchmarks import events
 from benchmarks.driver import Share
 from benchmarks.metrics import reasoning_count, samples_of, summarize, token_count, usage_of
+from tests.fakes.certificate import self_signed
 from tests.fakes.null_site import carry_out, load_for, null_site
 
 IMPATIENT = {"connect_seconds": 0.3, "first_byte_seconds": 0.3, "silence_seconds": 0.3, "total_seconds": 0.8}
@@ -182,22 +182,4 @@ def test_a_summary_counts_failures_by_class() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls")
-    asked = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=null"
-    subprocess.run(
-        [
-            "openssl",
-            *asked.split(),
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            path / "key",
-            "-out",
-            path / "crt",
-        ],
-        check=True,
-        capture_output=True,
-    )
-    both = path / "both.pem"
-    both.write_text((path / "crt").read_text() + (path / "key").read_text())
-    return both
+    return self_signed(tmp_path_factory.mktemp("tls"))
