@@ -4,7 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from sizing.documents import Document, Part
+from sizing.acceptance_criteria import AcceptanceCriteria
+from sizing.documents import Document, Part, digest_of
 
 Objective = Literal["throughput", "latency", "context"]
 Quality = Literal["strict", "balanced"]
@@ -85,6 +86,9 @@ class Request(Document):
         default=4101, ge=1024, le=65000, description="relays listen on loopback of the gateway hosts, counted up"
     )
     routing: Routing = Routing()
+    acceptance: AcceptanceCriteria | None = Field(
+        default=None, description="what `llm-size accept` is to judge by; agreed here before the run"
+    )
     relay: Relaying = Relaying()
 
     @model_validator(mode="after")
@@ -97,4 +101,13 @@ class Request(Document):
             for fallback in model.fallbacks:
                 if fallback not in names or fallback == model.name:
                     raise ValueError(f"{model.name} falls back to {fallback}, which is not another requested model")
+        if self.acceptance is not None:
+            self.acceptance.check_models({model.name: model.context_tokens for model in self.models})
         return self
+
+    def digest(self) -> str:
+        """Of the wish and the criteria; a request without criteria keeps the digest that it always had."""
+        content = self.model_dump(mode="json")
+        if self.acceptance is None:
+            del content["acceptance"]
+        return digest_of(content)

@@ -7,6 +7,7 @@ SIZING = Path(__file__).resolve().parents[2] / "sizing"
 LAYERS = (
     {"units", "errors", "plan_diff"},
     {"documents", "quantiles", "arrivals"},
+    {"acceptance_criteria"},
     {
         "catalogue",
         "hardware",
