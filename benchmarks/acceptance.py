@@ -4,12 +4,14 @@ The checklist always has its eight items in this order. What is not built or not
 that never passes: a site is accepted only if every suite and every item passed.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from benchmarks.result import SuiteResult
+from sizing.acceptance_criteria import AcceptanceCriteria
 from sizing.documents import Document, Part
 
 ItemStatus = Literal["passed", "failed", "not available"]
@@ -57,9 +59,11 @@ class Prediction(Part):
             return None
         if self.exact:
             return self.measured == self.predicted
-        if self.predicted_low is None or self.predicted_high is None:
+        if self.predicted_low is None and self.predicted_high is None:
             return None
-        return self.predicted_low <= self.measured <= self.predicted_high
+        low = -math.inf if self.predicted_low is None else self.predicted_low
+        high = math.inf if self.predicted_high is None else self.predicted_high
+        return low <= self.measured <= high
 
 
 class Machine(Part):
@@ -86,6 +90,9 @@ class Acceptance(Document):
     plan_digest: str
     request_digest: str
     criteria_source: str = Field(description="where the success criteria were agreed, and their digest at that time")
+    criteria: AcceptanceCriteria = AcceptanceCriteria()
+    gateway_url: str = ""
+    quick: bool = Field(default=False, description="shorter than agreed: shows that everything works, accepts nothing")
     versions: dict[str, str]
     machines: tuple[Machine, ...] = ()
     verification: Verification
@@ -105,8 +112,9 @@ class Acceptance(Document):
     def objections(self) -> list[str]:
         """Why the site is not accepted; empty = it is."""
         found = [] if self.verification.passed else [f"verification failed: {'; '.join(self.verification.failed)}"]
+        found += ["the run was shorter than agreed (--quick)"] if self.quick else []
         found += [
-            f"suite {suite.suite.replace('_', ' ')}: {suite.verdict}"
+            f"suite {suite.suite.replace('_', ' ')}{' on ' + suite.subject if suite.subject else ''}: {suite.verdict}"
             for suite in self.suites
             if suite.verdict != "passed"
         ]
@@ -118,6 +126,11 @@ class Acceptance(Document):
             if prediction.holds is False and prediction.measured is not None
         ]
         return found if self.suites else [*found, "no suite ran"]
+
+    @property
+    def invalid(self) -> bool:
+        """Whether a suite says nothing about the site, because the client was overloaded."""
+        return any(suite.verdict == "invalid" for suite in self.suites)
 
     @property
     def accepted(self) -> bool:

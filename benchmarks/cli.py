@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import signing
+from benchmarks.accept.command import accept_command
 from benchmarks.calibrate import STEPS, Step, calibrate
 from benchmarks.check_history import GAP_SECONDS, check, reference_of
 from benchmarks.cli_suites import suites
@@ -90,13 +90,7 @@ def check_history_command(
     raise typer.Exit(1 if verdict.defects else 0)
 
 
-@app.command("accept-check")
-def accept_check_command(
-    bundle: Annotated[Path, typer.Argument(help="directory of an acceptance")],
-    allowed_signers: Annotated[Path, typer.Option(help="who may sign, in ssh-keygen's format")],
-) -> None:
-    """Whether a signed acceptance bundle is whole, and who signed it; exit 1 if it is not."""
-    print(f"{bundle}: whole, signed by {signing.check(bundle, allowed_signers=allowed_signers)}")
+app.command("accept")(accept_command)
 
 
 def main() -> None:

@@ -95,6 +95,7 @@ class SuiteResult(Document):
     """One suite's answer to its question."""
 
     suite: str
+    subject: str = Field(default="", description="the model under test, where a suite runs on several")
     question: str
     verdict: Verdict
     started_at: str

@@ -42,6 +42,13 @@ class AddedLatencyCriteria(Part):
     itl_ms: float = Field(default=5.0, gt=0)
 
 
+class SmokeCriteria(Part):
+    """The first look at every model."""
+
+    rate_per_second: float = Field(default=1.0, gt=0)
+    seconds: float = Field(default=60.0, gt=0)
+
+
 class LoadCriteria(Part):
     """The load at which the objective is judged."""
 
@@ -115,6 +122,7 @@ class AcceptanceCriteria(Part):
     )
     objective: ObjectiveCriteria = ObjectiveCriteria()
     added_latency: AddedLatencyCriteria = AddedLatencyCriteria()
+    smoke: SmokeCriteria = SmokeCriteria()
     load: LoadCriteria = LoadCriteria()
     throughput: ThroughputCriteria = ThroughputCriteria()
     gateway_overhead: OverheadCriteria = OverheadCriteria()

@@ -100,6 +100,8 @@ class SpendRow(Part):
     request_id: str
     call_id: str | None = None
     model: str
+    key_hash: str | None = Field(default=None, description="SHA-256 of the key that the call is booked under")
+    deployment_id: str | None = Field(default=None, description="what the gateway chose; none for a refused call")
     status: str | None = None
     prompt_tokens: int
     completion_tokens: int

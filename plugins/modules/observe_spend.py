@@ -51,7 +51,8 @@ select json_build_object(
   'rows', coalesce((
     select json_agg(json_build_object(
       'request_id', log.request_id, 'call_id', log.litellm_call_id, 'model', coalesce(log.model_group, log.model),
-      'status', log.status, 'prompt_tokens', log.prompt_tokens, 'completion_tokens', log.completion_tokens,
+      'key_hash', log.api_key, 'deployment_id', nullif(log.model_id, ''), 'status', log.status,
+      'prompt_tokens', log.prompt_tokens, 'completion_tokens', log.completion_tokens,
       'spend', log.spend) order by log."startTime")
     from "LiteLLM_SpendLogs" log join keys on log.api_key = keys.hash), '[]'::json),
   'key_spend', coalesce((

@@ -1,0 +1,1 @@
+"""Acceptance of a living site: agreed suites against it, evidence from its hosts, one signed bundle."""

@@ -1,0 +1,264 @@
+"""Agreed suites: runs each suite of the agreement with what was agreed for it. Suites themselves know no site."""
+
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.accept.faults import faults_of
+from benchmarks.load import Lengths, Target, Workload
+from benchmarks.metrics import Objective
+from benchmarks.result import SuiteResult
+from benchmarks.running import Runner
+from benchmarks.suites.agreed_load import agreed_load
+from benchmarks.suites.context import context
+from benchmarks.suites.failover import Conditions, failover
+from benchmarks.suites.gateway_overhead import gateway_overhead
+from benchmarks.suites.smoke import smoke
+from benchmarks.suites.soak import soak
+from benchmarks.suites.throughput import throughput
+from benchmarks.validity import Capacity
+from sizing.acceptance_criteria import AcceptanceCriteria, SuiteName
+from sizing.plan import Plan, PlannedModel
+
+QUICK_SUITES: tuple[SuiteName, ...] = ("smoke", "agreed_load", "gateway_overhead", "context")
+"""What --quick runs: every kind of evidence in about two minutes."""
+
+EVERY_MODEL: tuple[SuiteName, ...] = ("smoke", "context")
+"""Suites that every model gets; the others run on the models under load."""
+
+KEY_VARIABLE = "LLM_API_KEY"
+ENGINE_KEY_VARIABLE = "LLM_ENGINE_KEY"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What suites are run with. `runner` gives a runner for a directory of histories."""
+
+    light_runner: Callable[[Path], Runner]
+    load_runner: Callable[[Path], Runner]
+    gateway_url: str
+    engine_url: str | None
+    model_store: Path
+    raw: Path
+    capacity: Capacity | None
+    reached_an_engine: Callable[[str], bool]
+    tell: Callable[[str], None]
+
+
+def shortened(criteria: AcceptanceCriteria) -> AcceptanceCriteria:
+    """The same agreement at lengths that only show that everything works."""
+    load = criteria.load
+    return criteria.model_copy(
+        update={
+            "smoke": criteria.smoke.model_copy(update={"seconds": min(8.0, criteria.smoke.seconds)}),
+            "load": load.model_copy(update={"seconds": min(15.0, load.seconds), "warmup_seconds": 1.0}),
+            "gateway_overhead": criteria.gateway_overhead.model_copy(update={"pairs": 3, "seconds": 5.0}),
+        }
+    )
+
+
+def run_suite(name: SuiteName, model: PlannedModel, criteria: AcceptanceCriteria, means: Means) -> SuiteResult:
+    """One suite on one model."""
+    directory = means.raw / "histories" / re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-{model.name}")
+    target = Target(base_url=means.gateway_url, model=model.name, key_variable=KEY_VARIABLE)
+    result = _SUITES[name](_Job(model=model, target=target, directory=directory, criteria=criteria, means=means))
+    prefix = directory.relative_to(means.raw.parent)
+    return result.model_copy(
+        update={
+            "subject": model.name,
+            "histories": tuple(f"{prefix}/{history}" for history in result.histories),
+        }
+    )
+
+
+def left_out(name: SuiteName, reason: str) -> SuiteResult:
+    """An agreed suite that did not run."""
+    return SuiteResult(
+        suite=name,
+        question=QUESTIONS[name],
+        verdict="not available",
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        duration_seconds=0.0,
+        notes=(reason,),
+    )
+
+
+def models_of(name: SuiteName, plan: Plan, criteria: AcceptanceCriteria) -> Sequence[PlannedModel]:
+    """The models that a suite runs on."""
+    if name in EVERY_MODEL:
+        return plan.models
+    loaded = criteria.models_under_load(tuple(model.name for model in plan.models))
+    return [model for model in plan.models if model.name in loaded]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    model: PlannedModel
+    target: Target
+    directory: Path
+    criteria: AcceptanceCriteria
+    means: Means
+
+    @property
+    def light(self) -> Runner:
+        return self.means.light_runner(self.directory)
+
+    @property
+    def loaded(self) -> Runner:
+        return self.means.load_runner(self.directory)
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The model's own, where the library and the file are at hand."""
+        path = self.means.model_store / self.model.model_directory / "tokenizer.json"
+        return path if path.is_file() and importlib.util.find_spec("tokenizers") else None
+
+    @property
+    def workload(self) -> Workload:
+        load = self.criteria.load
+        return Workload(
+            language=load.language,
+            prompt=Lengths(
+                mean_tokens=load.prompt_tokens, spread_ratio=0.3, maximum_tokens=self.model.max_input_tokens // 2
+            ),
+            output=Lengths(
+                mean_tokens=load.output_tokens, spread_ratio=0.3, maximum_tokens=self.model.max_output_tokens
+            ),
+        )  # lengths are estimates: counting them exactly would take time from the schedule; the server's count is kept
+
+    @property
+    def objective(self) -> Objective:
+        agreed = self.criteria.objective
+        return Objective(ttft_ms=agreed.ttft_ms, tpot_ms=agreed.tpot_ms, e2e_ms=agreed.e2e_ms)
+
+
+def _smoke(job: _Job) -> SuiteResult:
+    agreed = job.criteria.smoke
+    return smoke(job.light, job.target, seconds=agreed.seconds, rate_per_second=agreed.rate_per_second)
+
+
+def _agreed_load(job: _Job) -> SuiteResult:
+    load = job.criteria.load
+    return agreed_load(
+        job.loaded,
+        job.target,
+        workload=job.workload,
+        rate_per_second=load.rate_per_second,
+        seconds=load.seconds,
+        warmup_seconds=load.warmup_seconds,
+        objective=job.objective,
+        share=job.criteria.objective.share_ratio,
+        allowed_failed_ratio=load.allowed_failed_ratio,
+        capacity=job.means.capacity,
+    )
+
+
+def _throughput(job: _Job) -> SuiteResult:
+    agreed = job.criteria.throughput
+    return throughput(
+        job.loaded,
+        job.target,
+        workload=job.workload,
+        first_rate=agreed.first_rate_per_second,
+        seconds=agreed.seconds,
+        warmup_seconds=agreed.warmup_seconds,
+        repeats=agreed.repeats,
+        halvings=agreed.halvings,
+        objective=job.objective,
+        agreed_tokens_per_second=agreed.output_tokens_per_second,
+        capacity=job.means.capacity,
+        tell=job.means.tell,
+    )
+
+
+def _gateway_overhead(job: _Job) -> SuiteResult:
+    agreed, bounds = job.criteria.gateway_overhead, job.criteria.added_latency
+    deployment = job.model.deployments[0]
+    engine = Target(
+        base_url=job.means.engine_url or deployment.api_base,
+        model=deployment.served_model_name,
+        key_variable=ENGINE_KEY_VARIABLE,
+    )
+    result = gateway_overhead(
+        job.loaded,
+        gateway=job.target,
+        engine=engine,
+        workload=job.workload,
+        rate_per_second=agreed.rate_per_second or job.criteria.load.rate_per_second,
+        pairs=agreed.pairs,
+        seconds=agreed.seconds,
+        warmup_seconds=min(2.0, agreed.seconds / 4),
+        agreed_ttft_ms=bounds.ttft_ms,
+        agreed_itl_ms=bounds.itl_ms,
+        capacity=job.means.capacity,
+    )
+    note = f"the straight side is {deployment.id} at {engine.base_url}"
+    if len(job.model.deployments) > 1:
+        note += f"; the gateway shares its side among {len(job.model.deployments)} replicas"
+    return result.model_copy(update={"notes": (*result.notes, note)})
+
+
+def _context(job: _Job) -> SuiteResult:
+    return context(
+        job.light,
+        job.target,
+        max_input_tokens=job.model.max_input_tokens,
+        window_tokens=job.model.window_tokens,
+        tokenizer=job.tokenizer,
+        engine_log_contains=job.means.reached_an_engine,
+    )
+
+
+def _soak(job: _Job) -> SuiteResult:
+    agreed = job.criteria.soak
+    return soak(
+        job.loaded,
+        job.target,
+        workload=job.workload,
+        rate_per_second=agreed.rate_per_second or job.criteria.load.rate_per_second,
+        seconds=agreed.seconds,
+        warmup_seconds=min(60.0, agreed.seconds / 10),
+        agreed_latency_drift_ratio=agreed.latency_drift_ratio,
+        agreed_memory_drift_ratio=agreed.memory_drift_ratio,
+        capacity=job.means.capacity,
+    )
+
+
+def _failover(job: _Job) -> SuiteResult:
+    faults, agreed = faults_of(job.model), job.criteria.failover
+    if not faults:
+        return left_out("failover", "no fault of this site can be injected yet")
+    return failover(
+        job.loaded,
+        job.target,
+        faults=faults,
+        conditions=Conditions(
+            workload=job.workload,
+            rate_per_second=job.criteria.load.rate_per_second,
+            allowed_failed_ratio=agreed.allowed_failed_ratio,
+            agreed_recovery_seconds=agreed.recovery_seconds,
+        ),
+    )
+
+
+_SUITES: dict[SuiteName, Callable[[_Job], SuiteResult]] = {
+    "smoke": _smoke,
+    "agreed_load": _agreed_load,
+    "throughput": _throughput,
+    "gateway_overhead": _gateway_overhead,
+    "context": _context,
+    "failover": _failover,
+    "soak": _soak,
+}
+QUESTIONS: dict[SuiteName, str] = {
+    "smoke": "Does the site answer every request, with whole and unmixed texts?",
+    "agreed_load": "At the agreed load, does the agreed share of requests meet the agreed times?",
+    "throughput": "How many requests and tokens per second does the site sustain?",
+    "gateway_overhead": "How much time does the gateway add?",
+    "context": "Does the whole window work, and is a request beyond it refused by the gateway?",
+    "failover": "What do clients see while something breaks, and how soon is it over?",
+    "soak": "Does latency or memory grow while the load stays the same?",
+}
