@@ -5,7 +5,6 @@ measured gets the row of the family that is nearest in kind, and a wider interva
 """
 
 from dataclasses import dataclass
-from functools import cache
 from statistics import median
 
 from sizing.catalogue import catalogue_document
@@ -37,6 +36,8 @@ class FamilyRow(Part):
     attention_ratio: float
     layer_us: float
     mixed_layer_us: float
+    expert_layer_us: float
+    expert_ratio: float
     interval: tuple[float, float]
     measured: bool
     source: str
@@ -69,6 +70,7 @@ class CpuRow(Part):
 class EfficiencyTable(Part):
     """The whole file."""
 
+    sources: dict[str, str]
     families: tuple[FamilyRow, ...]
     links: tuple[LinkRow, ...]
     host: HostRow
@@ -91,10 +93,19 @@ class Peaks:
     known: bool
 
 
-@cache
+_table: list[EfficiencyTable] = []
+
+
 def efficiency_table() -> EfficiencyTable:
-    """The rows of the catalogue."""
-    return EfficiencyTable.model_validate(catalogue_document("efficiency.yaml"))
+    """The rows of the catalogue, or those that a fit tries out."""
+    if not _table:
+        _table.append(EfficiencyTable.model_validate(catalogue_document("efficiency.yaml")))
+    return _table[0]
+
+
+def use_table(table: EfficiencyTable) -> None:
+    """Puts other rows in force, in this process; for tools/fit_efficiency.py."""
+    _table[:] = [table]
 
 
 def family_of(device: Device) -> FamilyRow:

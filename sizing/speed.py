@@ -17,7 +17,7 @@ from sizing.engine_defaults import defaults_for
 from sizing.engine_settings import EngineConfiguration, settings_of
 from sizing.kv_cache import kv_element_bytes
 from sizing.model_shape import ModelFacts
-from sizing.step_bytes import CacheRead, ExpertRead, WeightFormat, WeightRead, step_bytes
+from sizing.step_bytes import CacheRead, ExpertRead, StoredAs, WeightRead, step_bytes
 from sizing.step_operations import AttentionWork, attention_work, causal_pairs, traffic
 from sizing.weights import Stage
 
@@ -118,9 +118,9 @@ class StepTime:
         configuration: EngineConfiguration,
         *,
         calibration: Calibration | None = None,  # noqa: ARG003 - no calibration holds speeds yet
-        weight_format: WeightFormat | None = None,
+        stored_as: StoredAs | None = None,
     ) -> Self:
-        """The times of a configuration. `weight_format`: for checkpoints that sizing cannot size, such as AWQ."""
+        """The times of a configuration. `stored_as`: for checkpoints that sizing cannot size, such as AWQ."""
         settings = settings_of(configuration)
         device, family = settings.device, family_of(settings.device)
         peaks = peaks_of(device)
@@ -134,7 +134,7 @@ class StepTime:
                 family=family,
                 kv_bytes=kv_bytes or 2,
                 element_bytes=settings.weight_element_bytes,
-                weight_format=weight_format,
+                stored_as=stored_as,
             )
             for stage in settings.stages
         )
@@ -193,7 +193,7 @@ def _stage_time(
     family: FamilyRow,
     kv_bytes: int,
     element_bytes: int,
-    weight_format: WeightFormat | None,
+    stored_as: StoredAs | None,
 ) -> _StageTime:
     reads = step_bytes(
         model,
@@ -201,7 +201,7 @@ def _stage_time(
         stage=stage,
         element_bytes=element_bytes,
         kv_element_bytes=kv_bytes,
-        weight_format=weight_format,
+        stored_as=stored_as,
     )
     work = attention_work(model, shards=shards, stage=stage)
     sent = traffic(model, shards=shards, stage=stage, element_bytes=element_bytes)
@@ -221,7 +221,10 @@ def _stage_time(
         sample_seconds=LOGITS_BYTES * model.vocabulary_size / shards / peaks.bandwidth,
         reduce_seconds=sent.reduce_count * link.reduce_us * MICRO,
         reduce_token_seconds=sent.bytes_per_token / (peaks.link * link.bandwidth_ratio),
-        fixed_seconds=layers * family.layer_us * MICRO,
+        fixed_seconds=(
+            layers * family.layer_us + sum(read.layer_count for read in reads.experts) * family.expert_layer_us
+        )
+        * MICRO,
         mixed_seconds=layers * family.mixed_layer_us * MICRO,
         overlap_power=efficiency_table().overlap_power,
     )
@@ -240,11 +243,13 @@ def _routed(read: ExpertRead, peaks: Peaks, family: FamilyRow) -> _Routed:
     visits = read.layer_count * read.per_token_count
     return _Routed(
         read=read,
-        seconds_per_expert=read.layer_count * read.bytes_per_expert / (peaks.bandwidth * row.bandwidth_ratio),
+        seconds_per_expert=read.layer_count
+        * read.bytes_per_expert
+        / (peaks.bandwidth * row.bandwidth_ratio * family.expert_ratio),
         token_seconds=2
         * visits
         * read.multiplications_per_expert
-        / (peaks.operations[read.format] * row.operations_ratio),
+        / (peaks.operations[read.format] * row.operations_ratio * family.expert_ratio),
     )
 
 

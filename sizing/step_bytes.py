@@ -13,9 +13,8 @@ The shapes are those of sizing/layer_weights.py, which the golden tests compare 
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from sizing.errors import UnknownFact
 from sizing.kv_groups import state_bytes
 from sizing.layer_weights import kv_heads_per_rank, layer_linears
 from sizing.linear import Linear, linear_bytes
@@ -29,6 +28,15 @@ WeightFormat = Literal["plain", "fp8", "fp8_block", "int4", "nvfp4"]
 BITS_PER_WEIGHT: dict[WeightFormat, float] = {"int4": 4.25, "nvfp4": 4.5}
 """Of formats that sizing does not size: AWQ and GPTQ with groups of 128 (4 bits, a scale and a zero), NVFP4 with one
 FP8 scale for 16 weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredAs:
+    """How a checkpoint that sizing cannot size is stored; None: as config.json says."""
+
+    linears: WeightFormat | None = None
+    experts: WeightFormat | None = None
+    head: WeightFormat | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +91,19 @@ def step_bytes(
     stage: Stage,
     element_bytes: int,
     kv_element_bytes: int,
-    weight_format: WeightFormat | None = None,
+    stored_as: StoredAs | None = None,
 ) -> StepBytes:
-    """The reads of one rank. `weight_format`: the linear layers are stored so, whatever config.json says."""
+    """The reads of one rank."""
+    other = stored_as or StoredAs()
     matrices: dict[WeightFormat, list[tuple[float, float]]] = defaultdict(list)
     experts: dict[tuple[WeightFormat, int, int], list[tuple[float, float, bool]]] = defaultdict(list)
     for index in range(stage.first_layer, stage.end_layer):
         routed = model.feed_forwards[index].experts
         for linear in layer_linears(model, index, shards):
-            stored, size = _stored(model, linear, f"model.layers.{index}.", element_bytes, weight_format)
-            if linear.copies > 1 and routed is not None:
+            is_routed = linear.copies > 1 and routed is not None
+            wanted = other.experts if is_routed else other.linears
+            stored, size = _stored(model, linear, f"model.layers.{index}.", element_bytes, wanted)
+            if is_routed and routed is not None:
                 key = (stored, routed.count, routed.per_token_count)
                 one = linear.rows * linear.columns
                 experts[key].append((size / linear.copies, float(one), linear.columns == model.hidden_size))
@@ -109,17 +120,9 @@ def step_bytes(
             for stored, rows in matrices.items()
         ),
         experts=tuple(_expert_read(key, rows) for key, rows in experts.items()),
-        head=_head(model, shards, element_bytes) if stage.is_last else None,
+        head=_head(model, shards, element_bytes, other.head) if stage.is_last else None,
         cache=_cache(model, shards, stage, element_bytes, kv_element_bytes),
     )
-
-
-def weight_format_of(name: str) -> WeightFormat:
-    """A format by name; raises UnknownFact."""
-    for known in get_args(WeightFormat):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise UnknownFact(f"weight format {name} is not known; known: {', '.join(get_args(WeightFormat))}")
 
 
 def _stored(
@@ -147,10 +150,11 @@ def _expert_read(key: tuple[WeightFormat, int, int], rows: list[tuple[float, flo
     )
 
 
-def _head(model: ModelFacts, shards: int, element_bytes: int) -> WeightRead:
+def _head(model: ModelFacts, shards: int, element_bytes: int, wanted: WeightFormat | None) -> WeightRead:
     elements = round_up(model.vocabulary_size, VOCABULARY_MULTIPLE) // shards * model.hidden_size
+    bits = BITS_PER_WEIGHT.get(wanted, 8.0 * element_bytes) if wanted else 8.0 * element_bytes
     return WeightRead(
-        format="plain", total_bytes=float(elements * element_bytes), multiplications=float(elements), matrix_count=1
+        format=wanted or "plain", total_bytes=elements * bits / 8, multiplications=float(elements), matrix_count=1
     )
 
 

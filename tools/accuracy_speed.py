@@ -1,0 +1,221 @@
+"""The speed section of docs/accuracy.md: every published row predicted and observed, a peer beside it, and each model
+of the measured series predicted by factors that never saw it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+from tools.accuracy_sections import Section, markdown_table
+from tools.speed_rows import Prediction, SpeedRow, predict, series_as_rows, speed_rows
+from tools.speed_series import series_rows, series_seconds
+
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
+HEAD = """\
+Each row is a serving run that somebody published, with its conditions; sizing replays its load (`sizing/closed_loop.py`)
+with the step times of `sizing/speed.py`. Given rows were collected before the model was written, extra rows are further
+pages of the same laboratories, read afterwards. Neither chose a factor, save where `chose` says which. Errors are of the
+predicted figure against the observed one; an interval is that of the predicted time, and of the throughput with it.
+
+What the rows do not say is filled in and named in the last column. Where a page says H100 and not which, the row counts
+as the SXM card; the last column shows what sizing says of the PCIe card, which several such pages fit far better.
+Versions before 0.19 take the memory of 0.19.
+"""
+PEER = """\
+### Beside AIConfigurator 0.12
+
+The peer (Apache-2.0, `aiconfigurator cli estimate`, its vLLM tables of 0.24, offline) was asked for the same rows by
+`tools/record_speed_peer.py`, and for every third load of the series whose model is in the catalogue. Only rows that both
+answer are compared; the peer predicts a steady state, so rows that are one burst are harder for it than for a replay.
+"""
+SERIES = """\
+### The series behind the factors of H100, H200 and B200
+
+`tools/fit_efficiency.py` chooses the factors marked `series` from these rows, with `--hold-out` each model from the
+others alone (the second table; where a model alone has a data type, its factors stay where the search starts).
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """One figure, predicted and observed."""
+
+    predicted: float
+    observed: float
+    holds: bool
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.observed - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    row: SpeedRow
+    rate: _Pair | None
+    time: _Pair | None
+    cells: tuple[str, ...]
+
+
+def speed_section() -> Section:
+    """The section."""
+    rows = [row for row in speed_rows() if not row.left_out]
+    compared = [_compare(row, predict(row)) for row in rows]
+    given = [one for one in compared if one.row.use == "given"]
+    columns = ("row", "engine", "load", "output tok/s", "predicted", "error", "TPOT or ITL", "predicted", "error")
+    columns += ("interval of time", "left open")
+    left_out = "\n".join(f"- {row.id}: {row.left_out}" for row in speed_rows() if row.left_out)
+    parts = [
+        HEAD,
+        markdown_table(
+            ("rows", "n", "throughput", "interval holds", "n", "time per token", "interval holds"), _groups(compared)
+        ),
+        "### Every row",
+        markdown_table(columns, (one.cells for one in compared)),
+        f"Left out:\n\n{left_out}",
+        PEER,
+        _peer(compared),
+        SERIES,
+        _series(),
+        _hold_out(),
+    ]
+    rates, times = [one.rate for one in given if one.rate], [one.time for one in given if one.time]
+    return Section(
+        title="Speed, against published measurements",
+        summary=(
+            f"{len(rates)} given rows, output throughput median error {_median(rates)}, "
+            f"time per token ({len(times)} rows) {_median(times)}, stated intervals hold for "
+            f"{_held([*rates, *times])}"
+        ),
+        text="\n\n".join(part.strip() for part in parts),
+    )
+
+
+def _groups(compared: Sequence[_Compared]) -> Iterable[tuple[str, ...]]:
+    groups = {
+        "given": [one for one in compared if one.row.use == "given"],
+        "given, none of them chose a factor": [one for one in compared if one.row.use == "given" and not one.row.chose],
+        "extra": [one for one in compared if one.row.use == "extra"],
+        "all": list(compared),
+    }
+    for name, those in groups.items():
+        rates, times = [one.rate for one in those if one.rate], [one.time for one in those if one.time]
+        yield name, str(len(rates)), _median(rates), _held(rates), str(len(times)), _median(times), _held(times)
+
+
+def _compare(row: SpeedRow, said: Prediction) -> _Compared:
+    low, high = said.interval
+    seen, result = row.seen, said.result
+    rate = time = None
+    if seen.output_tokens_per_second is not None:
+        rate = _rate(result.output_tokens_per_second, seen.output_tokens_per_second, said.interval)
+    elif seen.total_tokens_per_second is not None:
+        rate = _rate(result.total_tokens_per_second, seen.total_tokens_per_second, said.interval)
+    if (observed := seen.tpot_ms or seen.itl_ms) is not None:
+        stated = 1e3 * (result.tpot_seconds if seen.tpot_ms else result.itl_seconds)
+        time = _Pair(predicted=stated, observed=observed, holds=low * stated <= observed <= high * stated)
+    note = "; ".join(part for part in (f"chose: {row.chose}" if row.chose else "", row.note, _other(row)) if part)
+    unit = "" if seen.output_tokens_per_second else " total"
+    cells = (
+        row.id,
+        f"{row.tensor_parallel_size * row.pipeline_parallel_size} x {row.gpu}"
+        f"{f', PP {row.pipeline_parallel_size}' if row.pipeline_parallel_size > 1 else ''}, vLLM {row.vllm_version}",
+        f"{row.prompt_tokens:.0f} in, {row.output_tokens:.0f} out, {row.concurrency} in flight, {row.request_count}",
+        *_cells(rate, unit),
+        *_cells(time, " ms"),
+        f"{low:.2f} to {high:.2f}" + ("" if all(pair.holds for pair in (rate, time) if pair) else " **no**"),
+        note,
+    )
+    return _Compared(row=row, rate=rate, time=time, cells=cells)
+
+
+def _rate(predicted: float, observed: float, interval: tuple[float, float]) -> _Pair:
+    low, high = interval
+    return _Pair(predicted=predicted, observed=observed, holds=predicted / high <= observed <= predicted / low)
+
+
+def _other(row: SpeedRow) -> str:
+    if row.or_gpu is None:
+        return ""
+    result = predict(row.model_copy(update={"gpu": row.or_gpu})).result
+    said = f"as {row.or_gpu}: {result.output_tokens_per_second:.1f} tok/s"
+    return f"{said}, {1e3 * result.tpot_seconds:.1f} ms" if row.seen.tpot_ms else said
+
+
+def _cells(pair: _Pair | None, unit: str) -> tuple[str, str, str]:
+    if pair is None:
+        return "-", "-", "-"
+    return f"{pair.observed:.1f}{unit}", f"{pair.predicted:.1f}", f"{pair.error:+.0%}"
+
+
+def _peer(compared: Sequence[_Compared]) -> str:
+    answers = yaml.safe_load((GOLDEN / "speed_peer.yaml").read_text(encoding="utf-8"))["answers"]
+    every = [*compared, *(_compare(row, predict(row)) for row in series_as_rows())]
+    lines, refused = [], []
+    for quantity, pair_of, key in (
+        ("output throughput", lambda one: one.rate, "output_tokens_per_second"),
+        ("time per token", lambda one: one.time, "tpot_ms"),
+    ):
+        for name, wanted in (("rows of this page", False), ("loads of the series", True)):
+            both = [
+                (pair, answers[one.row.id][key] * _total_ratio(one.row, key))
+                for one in every
+                if one.row.id.startswith("series-") is wanted
+                and (pair := pair_of(one)) is not None
+                and key in answers.get(one.row.id, {})
+            ]
+            if both:
+                theirs = median(abs(peer / pair.observed - 1) for pair, peer in both)
+                lines.append((quantity, name, str(len(both)), _median([pair for pair, _ in both]), f"{theirs:.1%}"))
+    for one in compared:
+        answer = answers.get(one.row.id, {})
+        if "tpot_ms" not in answer:
+            refused.append(f"- {one.row.id}: {answer.get('refused', 'not asked')}")
+    table = markdown_table(("quantity", "rows", "n", "llm-size, median error", "AIConfigurator, median error"), lines)
+    return f"{table}\n\nThe peer has no answer for:\n\n" + "\n".join(refused)
+
+
+def _total_ratio(row: SpeedRow, key: str) -> float:
+    """The peer says output tokens; some rows state both directions together."""
+    if key != "output_tokens_per_second" or row.seen.output_tokens_per_second is not None:
+        return 1.0
+    return (row.prompt_tokens + row.output_tokens) / row.output_tokens
+
+
+def _series() -> str:
+    rows = series_rows()
+    errors: dict[str, list[float]] = {}
+    for row, seconds in zip(rows, series_seconds(rows), strict=True):
+        errors.setdefault(row.series, []).append(seconds / row.seen_seconds - 1)
+    lines = [
+        (name, str(len(those)), f"{median(abs(one) for one in those):.1%}", f"{median(those):+.1%}")
+        for name, those in errors.items()
+    ]
+    every = [abs(one) for those in errors.values() for one in those]
+    lines.append(("all", str(len(every)), f"{median(every):.1%}", ""))
+    return markdown_table(("series", "n", "median error", "bias"), lines)
+
+
+def _hold_out() -> str:
+    models = yaml.safe_load((GOLDEN / "speed_hold_out.yaml").read_text(encoding="utf-8"))["models"]
+    lines = [
+        (
+            one["model"],
+            str(one["count"]),
+            f"{one['median_error']:.1%}",
+            f"{one['error_p90']:.1%}",
+            f"{one['bias']:+.1%}",
+        )
+        for one in models
+    ]
+    return markdown_table(("model left out", "n", "median error", "90th percentile", "bias"), lines)
+
+
+def _median(pairs: Sequence[_Pair]) -> str:
+    return f"{median(abs(pair.error) for pair in pairs):.1%}" if pairs else "-"
+
+
+def _held(pairs: Sequence[_Pair]) -> str:
+    return f"{sum(pair.holds for pair in pairs) / len(pairs):.0%}" if pairs else "-"

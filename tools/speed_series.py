@@ -1,0 +1,157 @@
+"""Speed series: measured times per token and step that the factors for H100, H200 and B200 come from, and sizing's.
+
+Llama and MiniMax are no models of the catalogue; their shapes stand here, as their config.json has them.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from sizing.closed_loop import LoopLimits, closed_loop
+from sizing.device import Device, find_gpu
+from sizing.engine_settings import EngineConfiguration
+from sizing.estimate import estimate
+from sizing.model_facts import load_model_facts
+from sizing.model_shape import AttentionLayer, Experts, FeedForward, ModelFacts, WeightQuantization
+from sizing.speed import StepTime
+
+SERIES = Path(__file__).resolve().parents[1] / "tests" / "golden" / "speed_series.csv"
+REPLAYED_REQUESTS = 48
+OLDEST_VERSION = "0.19.0"
+"""The series ran on 0.11 to 0.24; the memory of the oldest known version bounds their batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesRow:
+    """One measured time: of a load (mean time per token) or of a single step."""
+
+    model: str
+    gpu: str
+    tensor_parallel_size: int
+    asynchronous: bool
+    lengths: tuple[int, int] | None
+    concurrency: int
+    step: tuple[int, int, int] | None
+    seen_seconds: float
+
+    @property
+    def series(self) -> str:
+        """Model, GPU and ranks, in words."""
+        return f"{self.model}, {self.tensor_parallel_size} x {self.gpu}, {'load' if self.lengths else 'steps'}"
+
+
+@cache
+def series_rows() -> tuple[SeriesRow, ...]:
+    """Every row of the file."""
+    with SERIES.open(encoding="utf-8", newline="") as file:
+        return tuple(_row(cells) for cells in csv.DictReader(file))
+
+
+def series_seconds(rows: Sequence[SeriesRow]) -> tuple[float, ...]:
+    """What sizing says about each row, with the factors that are in force."""
+    built: dict[EngineConfiguration, StepTime] = {}
+    found = []
+    for row in rows:
+        configuration = _configuration(row.model, row.gpu, row.tensor_parallel_size, row.asynchronous)
+        times = built.get(configuration) or StepTime.of(configuration)
+        built[configuration] = times
+        found.append(_seconds(row, times, configuration))
+    return tuple(found)
+
+
+def _seconds(row: SeriesRow, times: StepTime, configuration: EngineConfiguration) -> float:
+    if row.lengths is None:
+        decodes, context, new = row.step or (0, 0, 0)
+        return times.step_seconds(decode_count=decodes, decode_context_tokens=context, prefill_tokens=new)
+    limits = LoopLimits(max_num_batched_tokens=8192, max_num_seqs=1024, kv_tokens=_kv_tokens(configuration))
+    count = max(REPLAYED_REQUESTS, 2 * row.concurrency)
+    return closed_loop(times, limits, (row.lengths,) * count, concurrency=row.concurrency).tpot_seconds
+
+
+@cache
+def _kv_tokens(configuration: EngineConfiguration) -> float:
+    return float(estimate(configuration).kv_cache_tokens) or 60_000.0
+
+
+@cache
+def _configuration(model: str, gpu: str, ranks: int, asynchronous: bool) -> EngineConfiguration:
+    return EngineConfiguration(
+        model=_facts(model),
+        device=Device.of_gpu(find_gpu(gpu).as_gpu()),
+        tensor_parallel_size=ranks,
+        max_model_len=12_000,
+        async_scheduling=asynchronous,
+        gpu_memory_utilization=0.9,
+        vllm_version=OLDEST_VERSION,
+    )
+
+
+@cache
+def _facts(model: str) -> ModelFacts:
+    if model == "llama-3.1-70b-fp8":
+        return _shape(
+            model,
+            layer_count=80,
+            hidden_size=8192,
+            query_head_count=64,
+            vocabulary_size=128_256,
+            feed_forward=FeedForward(intermediate_size=28_672),
+            quantization=WeightQuantization(method="fp8", block=None),
+        )
+    if model == "minimax-m2.5-fp8":
+        return _shape(
+            model,
+            layer_count=62,
+            hidden_size=3072,
+            query_head_count=48,
+            vocabulary_size=200_064,
+            feed_forward=FeedForward(
+                intermediate_size=0, experts=Experts(count=256, intermediate_size=1536, per_token_count=8)
+            ),
+            quantization=WeightQuantization(method="fp8", block=(128, 128)),
+        )
+    return load_model_facts(model)
+
+
+def _shape(
+    name: str,
+    *,
+    layer_count: int,
+    hidden_size: int,
+    query_head_count: int,
+    vocabulary_size: int,
+    feed_forward: FeedForward,
+    quantization: WeightQuantization,
+) -> ModelFacts:
+    """A decoder of equal layers with eight KV heads of 128; what speed does not ask for is a Qwen3's."""
+    experts = feed_forward.experts
+    width = feed_forward.intermediate_size or (experts.per_token_count * experts.intermediate_size if experts else 0)
+    return replace(
+        load_model_facts("Qwen/Qwen3-32B"),
+        name=name,
+        hidden_size=hidden_size,
+        intermediate_size=width,
+        query_head_count=query_head_count,
+        vocabulary_size=vocabulary_size,
+        layers=(AttentionLayer(kind="full", kv_head_count=8, head_dim=128),) * layer_count,
+        feed_forwards=(feed_forward,) * layer_count,
+        quantization=quantization,
+    )
+
+
+def _row(cells: dict[str, str]) -> SeriesRow:
+    load = cells["kind"] == "load"
+    return SeriesRow(
+        model=cells["model"],
+        gpu=cells["gpu"],
+        tensor_parallel_size=int(cells["tensor_parallel_size"]),
+        asynchronous=cells["asynchronous"] == "1",
+        lengths=(int(cells["prompt_tokens"]), int(cells["output_tokens"])) if load else None,
+        concurrency=int(cells["concurrency"]) if load else 0,
+        step=None
+        if load
+        else (int(cells["decode_count"]), int(cells["decode_context_tokens"]), int(cells["prefill_tokens"])),
+        seen_seconds=float(cells["seen_ms"]) / 1e3,
+    )
