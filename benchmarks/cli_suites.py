@@ -28,6 +28,7 @@ suites = typer.Typer(
     "overloaded and the numbers say nothing.",
 )
 KEY = "LLM_API_KEY"
+RETRIES = 2
 suites.command("failover")(failover_command)
 
 
@@ -46,12 +47,13 @@ def smoke_command(
     output: given.Output = None,
     processes: given.Processes = 1,
     calibrate: given.Calibrate = True,
+    retries: given.Retries = RETRIES,
     json_output: given.Json = False,
 ) -> None:
     """Does the site answer every request, with whole and unmixed texts? A minute."""
     where = given.target(host, model_name, key_variable, ca_file)
     goal = given.objective(slo_ttft_ms, slo_tpot_ms, slo_e2e_ms)
-    manner = given.Manner(output=output, processes=processes, calibrate=calibrate, json=json_output)
+    manner = given.Manner(output=output, processes=processes, calibrate=calibrate, retries=retries, json=json_output)
     code = carry_out(
         "smoke",
         lambda run, capacity: smoke(
@@ -89,6 +91,7 @@ def throughput_command(
     output: given.Output = None,
     processes: given.Processes = 1,
     calibrate: given.Calibrate = True,
+    retries: given.Retries = RETRIES,
     json_output: given.Json = False,
 ) -> None:
     """How much does the site sustain before its queue grows?"""
@@ -99,7 +102,7 @@ def throughput_command(
         shared_prefix=shared_prefix, turns=turns, ignore_eos=ignore_eos, tokenizer=tokenizer,
     )  # fmt: skip
     goal = given.objective(slo_ttft_ms, slo_tpot_ms, slo_e2e_ms)
-    manner = given.Manner(output=output, processes=processes, calibrate=calibrate, json=json_output)
+    manner = given.Manner(output=output, processes=processes, calibrate=calibrate, retries=retries, json=json_output)
     code = carry_out(
         "throughput",
         lambda run, capacity: throughput(
@@ -144,6 +147,7 @@ def gateway_overhead_command(
     output: given.Output = None,
     processes: given.Processes = 1,
     calibrate: given.Calibrate = True,
+    retries: given.Retries = RETRIES,
     json_output: given.Json = False,
 ) -> None:
     """What does the way through the gateway add, and how much passes through one worker, and through more?"""
@@ -153,7 +157,7 @@ def gateway_overhead_command(
     what = given.workload(language=language, prompt_tokens=prompt_tokens, output_tokens=output_tokens, spread=spread)
     gateways = _gateways(workers or [], gateway)
     scaled = Scaling(gateways=gateways, engine=engine, workload=what, rounds=scaling_rounds) if gateways else None
-    manner = given.Manner(output=output, processes=processes, calibrate=calibrate, json=json_output)
+    manner = given.Manner(output=output, processes=processes, calibrate=calibrate, retries=retries, json=json_output)
     code = carry_out(
         "gateway_overhead",
         lambda run, capacity: gateway_overhead(
@@ -185,12 +189,13 @@ def context_command(
     ca_file: given.CaFile = None,
     output: given.Output = None,
     calibrate: given.Calibrate = True,
+    retries: given.Retries = RETRIES,
     json_output: given.Json = False,
 ) -> None:
     """Does the window hold what was promised, and is what passes it refused before an engine sees it?"""
     where = given.target(host, model_name, key_variable, ca_file)
     logs = _engine_logs(engine_log or [], engine_log_command)
-    manner = given.Manner(output=output, processes=1, calibrate=calibrate, json=json_output)
+    manner = given.Manner(output=output, processes=1, calibrate=calibrate, retries=retries, json=json_output)
     code = carry_out(
         "context",
         lambda run, capacity: context(
@@ -228,6 +233,7 @@ def soak_command(
     output: given.Output = None,
     processes: given.Processes = 1,
     calibrate: given.Calibrate = True,
+    retries: given.Retries = 0,
     json_output: given.Json = False,
 ) -> None:
     """Does latency or memory grow while the load stays the same?"""
@@ -237,7 +243,7 @@ def soak_command(
         language=language, prompt_tokens=prompt_tokens, output_tokens=output_tokens, spread=spread, turns=turns
     )
     memory = _memory(watch or [], watch_command)
-    manner = given.Manner(output=output, processes=processes, calibrate=calibrate, json=json_output)
+    manner = given.Manner(output=output, processes=processes, calibrate=calibrate, retries=retries, json=json_output)
     code = carry_out(
         "soak",
         lambda run, capacity: soak(

@@ -17,6 +17,7 @@ from benchmarks.history import SUFFIX, History, HistoryWriter, load_history
 from benchmarks.load import Load
 from benchmarks.null_process import ROOT
 from benchmarks.schedule import schedule
+from benchmarks.validity import objections
 from benchmarks.workload import Workload
 
 Runner = Callable[[Load], History]
@@ -66,3 +67,21 @@ def locust_runner(directory: Path, *, processes: int = 1) -> Runner:
         return load_history(set(directory.glob(f"*{SUFFIX}")) - before)
 
     return run
+
+
+def retrying(run: Runner, *, times: int, discarded: list[str]) -> Runner:
+    """Runs a load again in which this client was late, for a neighbour's burst says nothing about the server. Only the
+    client's own faults count, never what the server did; the names of runs left out are appended to `discarded`.
+    """
+
+    def again(load: Load) -> History:
+        history = run(load)
+        for _ in range(times):
+            found = objections(history)
+            if not found:
+                break
+            discarded.append(f"{load.name}-{history.run_id}: {found[0]}")
+            history = run(load)
+        return history
+
+    return again

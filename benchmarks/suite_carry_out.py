@@ -19,7 +19,7 @@ from benchmarks.history import History
 from benchmarks.load import Load
 from benchmarks.record import OK
 from benchmarks.result import SuiteResult
-from benchmarks.running import Runner, locust_runner
+from benchmarks.running import Runner, locust_runner, retrying
 from benchmarks.suite_options import Manner
 from benchmarks.suite_summary import suite_summary
 from benchmarks.validity import Capacity
@@ -45,7 +45,11 @@ def carry_out(name: str, suite: Suite, *, manner: Manner) -> int:
     except OSError as error:
         raise BadLoad(f"{directory}: cannot be made: {error.strerror}") from None
     capacity = _calibrated() if manner.calibrate else None
-    result = suite(talkative(locust_runner(directory / "histories", processes=manner.processes)), capacity)
+    discarded: list[str] = []
+    run = talkative(locust_runner(directory / "histories", processes=manner.processes))
+    result = suite(retrying(run, times=manner.retries, discarded=discarded), capacity)
+    left_out = tuple(f"run again, because this client was late: {reason}" for reason in discarded)
+    result = result.model_copy(update={"notes": (*result.notes, *left_out)})
     (directory / "result.json").write_text(result.to_json(), encoding="utf-8")
     _draw(result, directory)
     if manner.json:

@@ -44,6 +44,9 @@ Calibrate = Annotated[
         help="first measure what this machine can hold; a run past half of it is invalid", rich_help_panel=HOW
     ),
 ]
+Retries = Annotated[
+    int, typer.Option(min=0, help="how often a run is made again in which this client was late", rich_help_panel=HOW)
+]
 Json = Annotated[bool, typer.Option("--json", help="the result as JSON on stdout", rich_help_panel=HOW)]
 
 
@@ -54,6 +57,7 @@ class Manner:
     output: Path | None
     processes: int
     calibrate: bool
+    retries: int = 0
     json: bool
 
 

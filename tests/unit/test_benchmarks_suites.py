@@ -14,7 +14,7 @@ from benchmarks.intervals import mean_interval, percentile_interval, robust_slop
 from benchmarks.load import Target, Workload
 from benchmarks.metrics import Objective
 from benchmarks.record import Record
-from benchmarks.running import inline_runner
+from benchmarks.running import inline_runner, retrying
 from benchmarks.saturation import queueing
 from benchmarks.suites.context import context
 from benchmarks.suites.failover import Conditions, Fault, failover
@@ -223,6 +223,22 @@ def test_a_run_beyond_half_of_the_calibrated_capacity_is_invalid() -> None:
 
     assert "invalid" == result.verdict
     assert "more than half of the 1000 it holds" in result.objections[0]
+
+
+def test_a_run_in_which_the_client_was_late_is_made_again_and_named_but_not_for_ever() -> None:
+    efforts = [Effort(cpu_ratio=[0.95] * 6), Effort(cpu_ratio=[0.2])]
+    made: list[Effort] = []
+
+    def run(load: Any) -> Any:
+        made.append(efforts[min(len(made), 1)])
+        return simulated_site(effort=made[-1])(load)
+
+    discarded: list[str] = []
+    good = smoke(retrying(run, times=2, discarded=discarded), TARGET)
+    bad = smoke(retrying(simulated_site(effort=efforts[0]), times=2, discarded=[]), TARGET)
+
+    assert (2, "passed", "invalid") == (len(made), good.verdict, bad.verdict)
+    assert ["smoke-run: load process 0 used 95% of a core for 5 s"] == discarded
 
 
 def test_smoke_passes_on_a_living_server_and_names_what_fails(tmp_path: Path) -> None:
