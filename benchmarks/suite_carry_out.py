@@ -19,7 +19,7 @@ from benchmarks.history import History
 from benchmarks.load import Load
 from benchmarks.record import OK
 from benchmarks.result import SuiteResult
-from benchmarks.running import Runner, locust_runner, retrying
+from benchmarks.running import Runner, inline_runner, locust_runner, retrying
 from benchmarks.suite_options import Manner
 from benchmarks.suite_summary import suite_summary
 from benchmarks.validity import Capacity
@@ -35,8 +35,9 @@ def tell(sentence: str) -> None:
     _talk.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def carry_out(name: str, suite: Suite, *, manner: Manner) -> int:
-    """Runs the suite, writes what it found, says it, and returns the exit code."""
+def carry_out(name: str, suite: Suite, *, manner: Manner, inline: bool = False) -> int:
+    """Runs the suite, writes what it found, says it, and returns the exit code. Inline: load comes from this process,
+    without the seconds that Locust takes to start."""
     directory = (manner.output or Path("results") / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}").resolve()
     if (directory / "result.json").exists():
         raise BadLoad(f"{directory}: holds a result already; name another --output")
@@ -46,8 +47,10 @@ def carry_out(name: str, suite: Suite, *, manner: Manner) -> int:
         raise BadLoad(f"{directory}: cannot be made: {error.strerror}") from None
     capacity = _calibrated() if manner.calibrate else None
     discarded: list[str] = []
-    run = talkative(locust_runner(directory / "histories", processes=manner.processes))
-    result = suite(retrying(run, times=manner.retries, discarded=discarded), capacity)
+    histories = directory / "histories"
+    run = talkative(inline_runner(histories) if inline else locust_runner(histories, processes=manner.processes))
+    # A fault strikes once: a run of that suite cannot be made again by itself.
+    result = suite(run if inline else retrying(run, times=manner.retries, discarded=discarded), capacity)
     left_out = tuple(f"run again, because this client was late: {reason}" for reason in discarded)
     result = result.model_copy(update={"notes": (*result.notes, *left_out)})
     (directory / "result.json").write_text(result.to_json(), encoding="utf-8")

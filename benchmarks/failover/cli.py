@@ -87,7 +87,6 @@ def failover_command(
     spread: given.Spread = 0.3,
     ignore_eos: given.IgnoreEos = False,
     output: given.Output = None,
-    processes: given.Processes = 1,
     calibrate: given.Calibrate = False,
     json_output: given.Json = False,
 ) -> None:
@@ -129,11 +128,12 @@ def failover_command(
             model=model, max_model_len=window, key=key, engines=running, litellm=beside,
             trial=Trial(stall_seconds=stall_seconds, repeats=repeats), words=fault or [],
         )  # fmt: skip
-        manner = given.Manner(output=directory, processes=processes, calibrate=calibrate, json=json_output)
+        manner = given.Manner(output=directory, processes=1, calibrate=calibrate, json=json_output)
         code = carry_out(
             "failover",
             lambda run, capacity: _carry_out(run, capacity, directory / "processes", arrangement, conditions),
             manner=manner,
+            inline=True,
         )
     raise typer.Exit(code)
 
