@@ -226,9 +226,9 @@ def _growth(group: Group, demand: Demand) -> Growth:
     """Bisection between what is met and what is not; with the same seed more load is never easier but for chance."""
     slowness = slowness_of(group, demand)
 
-    def broken(factor: float) -> str:
+    def broken(factor: float, *, to_the_end: bool = False) -> str:
         more = demand.times(factor)
-        seen = served_by(group, more, slowness_ratio=slowness, requests=SEARCH_REQUESTS)
+        seen = served_by(group, more, slowness_ratio=slowness, requests=SEARCH_REQUESTS, to_the_end=to_the_end)
         return shortfall_of(seen, more, engine_count=group.engine_count)
 
     low, high, then = 1.0, 2.0, ""
@@ -243,7 +243,7 @@ def _growth(group: Group, demand: Demand) -> Growth:
         middle = (low + high) / 2
         found = broken(middle)
         low, high, then = (low, middle, found) if found else (middle, high, then)
-    return Growth(factor=low, then=then)
+    return Growth(factor=low, then=broken(high, to_the_end=True) or then)
 
 
 def _saturation(group: Group, demand: Demand) -> Range:

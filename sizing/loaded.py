@@ -48,13 +48,14 @@ def under_load(
     hopeless = nobody_could(group, demand)
     if hopeless:
         return Loaded(configuration=configuration, answer=answer, engine_count=slots, prospect=None, rejection=hopeless)
+    batching = configure or _batching(configuration)
     tried = _fewest(
-        lambda count: _tried(configuration, demand, count, configure or _batching(configuration)),
+        lambda count: _tried(configuration, demand, count, batching),
         first=max(fewest, hopeful_count(group, demand, slots)),
         slots=slots,
     )
     if tried.rejection:
-        return tried
+        return _simulated(batching, demand, tried.engine_count, to_the_end=True)
     settled = group_of(tried.configuration, tried.answer, demand, engine_count=tried.engine_count)
     return replace(tried, prospect=prospect_of(settled, demand))
 
@@ -115,7 +116,7 @@ def _tried(base: EngineConfiguration, demand: Demand, count: int, configure: Con
     return first if second.rejection else second
 
 
-def _simulated(configure: Configure, demand: Demand, count: int) -> Loaded:
+def _simulated(configure: Configure, demand: Demand, count: int, *, to_the_end: bool = False) -> Loaded:
     share = demand.share(count)
     in_flight = share.users_count or 0
     if not in_flight:
@@ -132,7 +133,9 @@ def _simulated(configure: Configure, demand: Demand, count: int) -> Loaded:
             rejection = f"{answer.refusals[0].message.rstrip('.')} with max-num-seqs {configuration.max_num_seqs}"
             break
         group = group_of(configuration, answer, demand, engine_count=count)
-        seen = served_by(group, demand, slowness_ratio=slowness_of(group, demand), requests=SCREENING_REQUESTS)
+        seen = served_by(
+            group, demand, slowness_ratio=slowness_of(group, demand), requests=SCREENING_REQUESTS, to_the_end=to_the_end
+        )
         rejection = shortfall_of(seen, demand, engine_count=count)
         if seen.in_flight_mean <= in_flight or not rejection:
             break

@@ -20,6 +20,9 @@ from sizing.units import ceil_div
 MEASURED_REQUESTS = 1200
 """Enough for a 95th percentile within about a tenth (60 requests lie above it)."""
 
+GIVE_UP_MARGIN = 1.5
+"""The number of requests of a time is known within this much beforehand."""
+
 KEPT_UP_RATIO = 0.97
 """An open load is served if so much of it is answered; the rest is the edge of the measured time."""
 
@@ -81,9 +84,16 @@ def group_of(configuration: EngineConfiguration, answer: Estimate, demand: Deman
 
 
 def served_by(
-    group: Group, demand: Demand, *, slowness_ratio: float = 1.0, requests: int = MEASURED_REQUESTS, seed: int = 0
+    group: Group,
+    demand: Demand,
+    *,
+    slowness_ratio: float = 1.0,
+    requests: int = MEASURED_REQUESTS,
+    to_the_end: bool = True,
+    seed: int = 0,
 ) -> Served:
-    """One simulation: what the fullest of the engines shows."""
+    """One simulation: what the fullest of the engines shows. `to_the_end` False: it may end once the objectives are
+    missed for certain; its quantiles are then beyond the wish, and not those of the whole time."""
     share = demand.share(group.engine_count)
     step = steps_of(group.times, slowness_ratio=slowness_ratio)
     usual = steady(share, group.limits, step)
@@ -93,6 +103,7 @@ def served_by(
     rate = share.rate_per_second or usual.requests_per_second
     seconds = warm_up_seconds + max(requests / rate, stay_seconds)
     objectives = demand.objectives
+    allowed = (1 - objectives.percentile / 100) * GIVE_UP_MARGIN * rate * (seconds - warm_up_seconds)
     return simulate(
         group.limits,
         step,
@@ -101,6 +112,7 @@ def served_by(
         warm_up_seconds=warm_up_seconds,
         ttft_seconds=inf if objectives.ttft_ms is None else objectives.ttft_ms / 1000,
         tpot_seconds=inf if objectives.tpot_ms is None else objectives.tpot_ms / 1000,
+        give_up_count=inf if to_the_end else allowed,
     )
 
 

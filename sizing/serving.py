@@ -111,8 +111,10 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
     warm_up_seconds: float = 0.0,
     ttft_seconds: float = inf,
     tpot_seconds: float = inf,
+    give_up_count: float = inf,
 ) -> Served:
-    """Runs until every request that came before `seconds` (and after the warm-up) is answered."""
+    """Runs until every request that came before `seconds` (and after the warm-up) is answered, or more than
+    `give_up_count` of them have missed one of the times: then the rest cannot help any more."""
     ttft, tpot, itl, e2e = Quantiles(), Quantiles(), Quantiles(), Quantiles()
     batch_tokens, most_running = limits.max_num_batched_tokens, limits.max_num_seqs
     blocks, per_token, fixed = limits.kv_blocks, limits.blocks_per_token, limits.fixed_blocks
@@ -123,7 +125,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
     finish_steps: list[int] = []
     partial: _Request | None = None
     now, step, decoding, context, used = 0.0, 0, 0, 0, 0.0
-    measured_open, good, preempted, refused = 0, 0, 0, 0
+    measured_open, good, preempted, refused, late_first, late_each = 0, 0, 0, 0, 0, 0
     answered, made_tokens, prompt_tokens, busy, area, peak_used = 0, 0, 0, 0.0, 0.0, 0.0
     overloaded = False
     while now < seconds or measured_open > 0:
@@ -135,6 +137,8 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
                 measured_open += 1
         if len(waiting) > MOST_WAITING or now > LONGEST_RATIO * seconds:
             overloaded = True
+            break
+        if late_first > give_up_count or late_each > give_up_count:
             break
 
         # Running requests first: a block for each token that grows into one, or the last admitted gives way.
@@ -253,6 +257,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
                 request.first = now
                 if warm_up_seconds <= request.arrival < seconds:
                     ttft.add(now - request.arrival)
+                    late_first += now - request.arrival > ttft_seconds
             if request.output <= 1:
                 used -= request.held_blocks
                 request.finish_step = -1
@@ -276,6 +281,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
                 each = (now - request.first) / further if further else 0.0
                 if further:
                     tpot.add(each)
+                    late_each += each > tpot_seconds
                 e2e.add(now - request.arrival)
                 good += request.first - request.arrival <= ttft_seconds and each <= tpot_seconds
             source.finished(now)
