@@ -34,7 +34,7 @@ prompt_ruler = _load("prompt_ruler")
 
 @cache
 def _ruler(model: str, template: str) -> Any:
-    ruler = prompt_ruler.load_ruler(GOLDEN / model, window_tokens=WINDOW_TOKENS)
+    ruler = prompt_ruler.load_ruler(GOLDEN / model, window_tokens=WINDOW_TOKENS, max_input_tokens=WINDOW_TOKENS - 1)
     if template == "own":
         return ruler
     ruler.tokenizer.chat_template = (GOLDEN / f"{template}.jinja").read_text(encoding="utf-8")
@@ -112,7 +112,7 @@ def test_a_directory_without_a_tokenizer_is_named_in_one_line(tmp_path: Path) ->
     (tmp_path / "tokenizer_config.json").write_text("{}")
 
     with pytest.raises(prompt_ruler.RulerError) as caught:
-        prompt_ruler.load_ruler(tmp_path, window_tokens=2048)
+        prompt_ruler.load_ruler(tmp_path, window_tokens=2048, max_input_tokens=1536)
 
     assert str(caught.value).startswith(f"{tmp_path}: no usable tokenizer (")
     assert "\n" not in str(caught.value)
@@ -126,4 +126,4 @@ def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
 
     with pytest.raises(prompt_ruler.RulerError, match="has no chat template"):
-        prompt_ruler.load_ruler(tmp_path, window_tokens=2048)
+        prompt_ruler.load_ruler(tmp_path, window_tokens=2048, max_input_tokens=1536)

@@ -31,7 +31,9 @@ Measurement = prompt_ruler.Measurement
 
 def _refusal(tokens: int, asked: int | None, *, exact: bool = True) -> str | None:
     measured = Measurement(tokens=tokens, exact=exact)
-    refusal: str | None = token_window.refusal(measured, model="qwen", window_tokens=2048, asked_tokens=asked)
+    refusal: str | None = token_window.refusal(
+        measured, model="qwen", window_tokens=2048, max_input_tokens=1700, asked_tokens=asked
+    )
     return refusal
 
 
@@ -53,14 +55,14 @@ def test_a_large_answer_is_refused_with_the_numbers() -> None:
     )
 
 
-def test_a_prompt_that_leaves_one_token_passes_without_max_tokens() -> None:
-    assert _refusal(2047, None) is None
+def test_a_prompt_as_long_as_declared_passes_without_max_tokens() -> None:
+    assert _refusal(1700, None) is None
 
 
-def test_a_prompt_that_fills_the_window_is_refused_even_without_max_tokens() -> None:
-    assert _refusal(2048, None) == (
-        "qwen has a window of 2048 tokens; your prompt has 2048, which leaves no room for an answer: 1 too many. "
-        "Shorten the prompt."
+def test_a_longer_prompt_than_declared_is_refused_even_if_its_answer_would_fit() -> None:
+    assert _refusal(1701, 1) == (
+        "qwen takes prompts of at most 1700 tokens (the other 348 of its window of 2048 are kept for the answer); "
+        "your prompt has 1701: 1 too many. Shorten the prompt."
     )
 
 

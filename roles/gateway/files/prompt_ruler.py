@@ -48,9 +48,10 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRuler:
-    """One model's ruler."""
+    """One model's ruler, and what a prompt of it may hold."""
 
     window_tokens: int
+    max_input_tokens: int
     tokenizer: Any
     takes_content_parts: bool
     longest_token_chars: int
@@ -106,7 +107,7 @@ class PromptRuler:
         return ids
 
 
-def load_ruler(directory: Path, *, window_tokens: int) -> PromptRuler:
+def load_ruler(directory: Path, *, window_tokens: int, max_input_tokens: int) -> PromptRuler:
     """Loads a tokenizer from a local directory; raises RulerError in one line when that cannot be done."""
     from transformers import AutoTokenizer  # noqa: PLC0415  (a second of imports, wasted on whoever only wants the types)
 
@@ -124,6 +125,7 @@ def load_ruler(directory: Path, *, window_tokens: int) -> PromptRuler:
         raise RulerError(f"{directory}: the tokenizer has no chat template; chat requests could not be counted")
     return PromptRuler(
         window_tokens=window_tokens,
+        max_input_tokens=max_input_tokens,
         tokenizer=tokenizer,
         takes_content_parts=_takes_content_parts(tokenizer.apply_chat_template),
         longest_token_chars=max(map(len, tokenizer.get_vocab())),

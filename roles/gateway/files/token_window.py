@@ -46,25 +46,34 @@ def load_rulers(config_path: Path) -> dict[str, PromptRuler]:
         raise RulerError(f"{config_path}: {type(error).__name__}: {error}") from error
     rulers: dict[str, PromptRuler] = {}
     for name, model in models.items():
-        window_tokens = model["max_input_tokens"] + model["max_output_tokens"]
+        max_input_tokens = model["max_input_tokens"]
+        window_tokens = max_input_tokens + model["max_output_tokens"]
+        directory = Path(model["tokenizer_directory"])
         try:
-            ruler = load_ruler(Path(model["tokenizer_directory"]), window_tokens=window_tokens)
+            ruler = load_ruler(directory, window_tokens=window_tokens, max_input_tokens=max_input_tokens)
         except RulerError as error:
             raise RulerError(f"model {name}: {error}") from error
         rulers |= dict.fromkeys([name, *model["deployments"]], ruler)
     return rulers
 
 
-def refusal(measured: Measurement, *, model: str, window_tokens: int, asked_tokens: int | None) -> str | None:
-    """Why a request cannot fit, with the numbers, or None when it fits."""
+def refusal(
+    measured: Measurement, *, model: str, window_tokens: int, max_input_tokens: int, asked_tokens: int | None
+) -> str | None:
+    """Why a request cannot fit, with the numbers, or None when it fits.
+
+    The declared `max_input_tokens` is a promise to both sides: what is longer is refused even if its answer would fit.
+    """
     prompt = f"{'' if measured.exact else 'at least '}{measured.tokens}"
-    window = f"{model} has a window of {window_tokens} tokens; your prompt has {prompt}"
-    if measured.tokens >= window_tokens:
-        excess = measured.tokens - window_tokens + 1
-        return f"{window}, which leaves no room for an answer: {excess} too many. Shorten the prompt."
+    if measured.tokens > max_input_tokens:
+        excess = measured.tokens - max_input_tokens
+        kept = f"the other {window_tokens - max_input_tokens} of its window of {window_tokens} are kept for the answer"
+        takes = f"{model} takes prompts of at most {max_input_tokens} tokens ({kept})"
+        return f"{takes}; your prompt has {prompt}: {excess} too many. Shorten the prompt."
     if asked_tokens is None or measured.tokens + asked_tokens <= window_tokens:
         return None
     excess, room = measured.tokens + asked_tokens - window_tokens, window_tokens - measured.tokens
+    window = f"{model} has a window of {window_tokens} tokens; your prompt has {prompt}"
     advice = f"Shorten the prompt or ask for at most {room}."
     return f"{window} and max_tokens asks for {asked_tokens}: {excess} too many. {advice}"
 
@@ -192,7 +201,11 @@ def make_hook(rulers: Mapping[str, PromptRuler]) -> Any:
             if measured is None:
                 return
             reason = refusal(
-                measured, model=model, window_tokens=ruler.window_tokens, asked_tokens=asked_output_tokens(data)
+                measured,
+                model=model,
+                window_tokens=ruler.window_tokens,
+                max_input_tokens=ruler.max_input_tokens,
+                asked_tokens=asked_output_tokens(data),
             )
             if reason is not None:
                 raise RefusedPrompt(reason, word="context_length_exceeded", parameter=_prompt_parameter(data))
