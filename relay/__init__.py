@@ -1,0 +1,1 @@
+"""One service between the gateway and each group of identical engines: no client sees an engine die."""
