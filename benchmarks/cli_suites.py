@@ -10,6 +10,7 @@ import typer
 from benchmarks import suite_options as given
 from benchmarks.errors import BadLoad
 from benchmarks.failover.cli import failover_command
+from benchmarks.failover.cli_lab import failover_lab_command
 from benchmarks.load import Target
 from benchmarks.probes import EngineLogContains, MemoryOf, command_finds, command_tells_memory, log_files_contain
 from benchmarks.probes import memory_of as memory_of_processes
@@ -30,6 +31,7 @@ suites = typer.Typer(
 KEY = "LLM_API_KEY"
 RETRIES = 2
 suites.command("failover")(failover_command)
+suites.command("failover-lab")(failover_lab_command)
 
 
 @suites.command("smoke")

@@ -152,13 +152,13 @@ def _carry_out(
             result = failover(
                 run,
                 site.target,
-                faults=_chosen(site, arrangement.words),
+                faults=chosen(site.faults, arrangement.words),
                 conditions=conditions,
                 control=control,
                 books=site.books,
                 arrangement=site.name,
                 capacity=capacity,
-                tell=lambda found: tell(_line(found)),
+                tell=lambda found: tell(line_of(found)),
             )
             results.append(result.model_copy(update={"measurements": tuple(site.meters())}))
     first, *others = results
@@ -200,14 +200,18 @@ def _control(run: Runner, load: Load, arrangement: Arrangement) -> Control:
     return measured(run, load)
 
 
-def _chosen(site: Site, words: Sequence[str]) -> list[Fault]:
-    chosen = [fault for fault in site.faults if not words or any(word in fault.name for word in words)]
-    if not chosen:
-        raise BadLoad(f"no fault is named like {', '.join(words)}; there are {', '.join(f.name for f in site.faults)}")
-    return chosen
+def chosen(faults: Sequence[Fault], words: Sequence[str]) -> list[Fault]:
+    """Those whose name contains one of the words; all without any."""
+    found = [fault for fault in faults if not words or any(word in fault.name for word in words)]
+    if not found:
+        raise BadLoad(
+            f"no fault is named like {', '.join(words)}; there are {', '.join(fault.name for fault in faults)}"
+        )
+    return found
 
 
-def _line(found: FaultResult) -> str:
+def line_of(found: FaultResult) -> str:
+    """One fault's result as a line of progress."""
     return (
         f"{found.arrangement}: {found.name}: {found.failed} of {found.requests} failed; {found.broken_in_flight} of "
         f"{found.in_flight} in flight broken; silence p50 {_seconds(found.gap_p50_seconds)}, "

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.error import URLError
@@ -19,6 +19,7 @@ from benchmarks.failover.site import eventually
 from benchmarks.null_process import ROOT
 
 START_SECONDS = 20.0
+LEDGER_FILES = "*.ledger.jsonl"
 ASK_SECONDS = 2.0
 
 
@@ -95,7 +96,7 @@ class RelayProcess:
 
     def entries(self) -> dict[str, Tokens]:
         """What the ledger says of each request that ended."""
-        return ledger_entries(sorted(self.ledger.rglob("*")))
+        return ledger_entries(sorted(self.ledger.rglob(LEDGER_FILES)))
 
     def close(self) -> None:
         """Ends it."""
@@ -130,13 +131,13 @@ class RelayProcess:
 
 
 def ledger_entries(files: Sequence[Path]) -> dict[str, Tokens]:
-    """Request id -> (prompt tokens, completion tokens) of every ended request in these files."""
-    entries: dict[str, Tokens] = {}
-    for file in files:
-        if not file.is_file():
-            continue
-        for line in file.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            if entry.get("event") == "end":
-                entries[entry["request_id"]] = (entry["prompt_tokens"], entry["completion_tokens"])
-    return entries
+    """Request id -> (prompt tokens, completion tokens) of every ended request in these segments."""
+    return dict(entry for file in files for entry in ended_in(file.read_text(encoding="utf-8")))
+
+
+def ended_in(text: str) -> Iterator[tuple[str, Tokens]]:
+    """The bills in a ledger's lines; what follows the last line break is still being written."""
+    for line in text.split("\n")[:-1]:
+        entry = json.loads(line)
+        if entry["kind"] == "end":
+            yield entry["request"], (entry["prompt_tokens"], entry["completion_tokens"])

@@ -37,6 +37,8 @@ class Fault:
     name: str
     inject: Callable[[], None]
     heal: Callable[[], None] = lambda: None
+    prepare: Callable[[], None] = lambda: None  # before the first run, and what undoes it after the last
+    clean: Callable[[], None] = lambda: None
     gap_seconds: float | None = None  # longest silence that a stream may show; None = the suite's
     streams_may_break: bool = False  # those that ran: with an error, never with a false end
     new_may_fail_seconds: float = 0.0  # from the injection on
@@ -110,13 +112,17 @@ def failover(
     everything: list[Record] = []
     for fault in faults:
         trial = Trial(fault=fault)
-        for repeat in range(fault.repeats):
-            name = "-".join(["failover", arrangement, fault.name, str(repeat)])
-            load = conditions.load(target, name=re.sub(r"[^A-Za-z0-9._-]+", "-", name))
-            audit = Audit(books)
-            history, injected = _broken_run(run, load, trial, conditions)
-            _note(trial, book.add(history), injected, conditions, control)
-            trial.accounts.extend(audit.close(history))
+        fault.prepare()
+        try:
+            for repeat in range(fault.repeats):
+                name = "-".join(["failover", arrangement, fault.name, str(repeat)])
+                load = conditions.load(target, name=re.sub(r"[^A-Za-z0-9._-]+", "-", name))
+                audit = Audit(books)
+                history, injected = _broken_run(run, load, trial, conditions)
+                _note(trial, book.add(history), injected, conditions, control)
+                trial.accounts.extend(audit.close(history))
+        finally:
+            fault.clean()
         results.append(_result(trial, arrangement))
         tell(results[-1])
         everything.extend(trial.records)

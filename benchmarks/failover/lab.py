@@ -1,0 +1,99 @@
+"""Lab: the arm that reaches hosts of the lab, through the lab's own command line and nothing else."""
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.errors import BadLoad
+from benchmarks.failover.books import Book, Tokens
+from benchmarks.failover.relay_process import LEDGER_FILES
+from benchmarks.null_process import ROOT
+
+COMMAND_SECONDS = 300
+LEDGER_DIRECTORY = "/var/lib/relay/ledger"
+SPEND_SETTLE_SECONDS = 120.0
+SPEND_QUERY = (
+    """select request_id, prompt_tokens, completion_tokens from "LiteLLM_SpendLogs" where status = 'success'"""
+)
+SIGNAL_MEMBER = """
+import os, pathlib, signal, subprocess, sys
+unit, title, name = sys.argv[1:]
+group = subprocess.check_output(["systemctl", "show", "--property=ControlGroup", "--value", unit], text=True).strip()
+for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"):
+    listed = pathlib.Path(root + group, "cgroup.procs")
+    for pid in listed.read_text().split() if group and listed.is_file() else ():
+        if title in pathlib.Path("/proc", pid, "cmdline").read_text():
+            os.kill(int(pid), getattr(signal, name))
+            sys.exit(0)
+sys.exit(f"{unit} has no process {title}")
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """A lab that is up."""
+
+    program: Path = field(default=ROOT / "tests" / "lab" / "lab")
+
+    def verb(self, *words: str) -> str:
+        """One verb; what it printed."""
+        command = [str(self.program), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        if done.returncode:
+            raise BadLoad(f"lab {' '.join(words[:4])}: exit {done.returncode}: {done.stderr.strip()[-300:]}")
+        return done.stdout
+
+    def run(self, host: str, *command: str) -> str:
+        """A command in a host."""
+        return self.verb("exec", host, "--", *command)
+
+    def signal_unit(self, host: str, unit: str, name: str, *, whom: str = "all") -> None:
+        """A signal to a unit's main process or to all of them."""
+        self.run(host, "systemctl", "kill", f"--signal={name}", f"--kill-whom={whom}", unit)
+
+    def signal_member(self, host: str, unit: str, title: str, name: str) -> None:
+        """A signal to one process of a unit, found by its title."""
+        self.run(host, "/usr/bin/python3", "-c", SIGNAL_MEMBER, unit, title, name)
+
+    def power_on(self, host: str) -> None:
+        """Power, until it runs."""
+        self.verb("start", host)
+        self.verb("wait", host)
+
+
+def relay_ledgers(lab: Lab, gateways: Sequence[str]) -> Book:
+    """What the relays of all gateways billed to requests that came to their end."""
+
+    def read() -> dict[str, Tokens]:
+        entries: dict[str, Tokens] = {}
+        command = ("/usr/bin/find", LEDGER_DIRECTORY, "-name", LEDGER_FILES, "-exec", "cat", "{}", "+")
+        for host in gateways:
+            for line in lab.run(host, *command).split("\n")[:-1]:
+                entry = json.loads(line)
+                if entry["kind"] == "end" and entry["outcome"] == "completed":
+                    entries[f"{host}/{entry['entry']}"] = (entry["prompt_tokens"], entry["completion_tokens"])
+        return entries
+
+    return Book(name="relay ledger", read=read, ids_of_client=False)
+
+
+def gateway_spend(lab: Lab, *, database_host: str, database: str) -> Book:
+    """What LiteLLM's tables say."""
+
+    def read() -> dict[str, Tokens]:
+        query = (
+            "psql",
+            "--no-align",
+            "--tuples-only",
+            "--field-separator=,",
+            f"--dbname={database}",
+            "-c",
+            SPEND_QUERY,
+        )
+        rows = lab.run(database_host, "runuser", "-u", "postgres", "--", *query).splitlines()
+        found = (row.rsplit(",", 2) for row in rows if row.count(",") >= 2)  # noqa: PLR2004  three columns
+        return {name: (int(prompt), int(completion)) for name, prompt, completion in found}
+
+    return Book(name="gateway spend", read=read, ids_of_client=False, settle_seconds=SPEND_SETTLE_SECONDS)
