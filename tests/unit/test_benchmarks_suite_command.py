@@ -97,22 +97,34 @@ def test_chunks_per_second_grow_with_the_workers_that_a_gateway_has() -> None:
     targets = {count: Target(base_url=f"http://127.0.0.{count}/v1", model="null") for count in (1, 2, 9)}
     sites = {f"http://127.0.0.{count}/v1": simulated_site(slots=4 * count) for count in targets}
     asked = Scaling(
-        gateways={1: targets[1], 2: targets[2]}, engine=targets[9], workload=Workload(output=Lengths(mean_tokens=8))
+        gateways={1: targets[1], 2: targets[2]},
+        engine=targets[9],
+        workload=Workload(output=Lengths(mean_tokens=8)),
+        rounds=2,
+        seconds=6,
+        warmup_seconds=2,
     )
     book = Logbook(suite="gateway_overhead", question="")
 
     found = scaling(lambda load: sites[load.target.base_url](load), book, asked)
     values = {measured.name: measured.value for measured in found}
 
-    assert 355 == pytest.approx(values["chunks/s through 1 worker"], rel=0.02)
-    assert 355 == pytest.approx(values["chunks/s per worker of 2 workers"], rel=0.02)
-    assert 2 == pytest.approx(values["growth from 1 to 2 workers"], rel=0.02)
+    assert 355 == pytest.approx(values["chunks/s through 1 worker"], rel=0.05)
+    assert 355 == pytest.approx(values["chunks/s per worker of 2 workers"], rel=0.05)
+    assert 2 == pytest.approx(values["growth from 1 to 2 workers"], rel=0.05)
     assert [] == book.notes
 
 
 def test_an_engine_that_is_full_before_the_gateway_is_said_to_be() -> None:
     target = Target(base_url="http://127.0.0.1/v1", model="null")
-    asked = Scaling(gateways={1: target}, engine=target, workload=Workload(output=Lengths(mean_tokens=8)))
+    asked = Scaling(
+        gateways={1: target},
+        engine=target,
+        workload=Workload(output=Lengths(mean_tokens=8)),
+        rounds=2,
+        seconds=6,
+        warmup_seconds=2,
+    )
     book = Logbook(suite="gateway_overhead", question="")
 
     scaling(simulated_site(slots=4), book, asked)
