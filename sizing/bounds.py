@@ -56,17 +56,20 @@ def steady(share: Demand, limits: EngineLimits, step: StepSeconds) -> Steady:
     most = min(float(limits.max_num_seqs), limits.kv_blocks / held if held else float("inf"))
     seconds, previous = first.tpot_seconds, 0.0
     rate = running = 0.0
+    queues = False
     for _ in range(ITERATIONS):
         rate = share.rate_per_second or share.clients_count / (
             share.pause_seconds + first.ttft_seconds + output * seconds
         )
         running = rate * output * seconds
-        if running > most:
+        queues = running > most
+        if queues:
             # The rest waits: those who run get all of the engine, at the rate that this allows.
             running = most
             rate = min(rate, running / (output * seconds))
         new = rate * prompt * seconds
         if new + running > limits.max_num_batched_tokens:
+            queues = True
             new = max(1.0, limits.max_num_batched_tokens - running)
             rate = new / (prompt * seconds)
         tokens = max(1, round(new)) if new >= 1 else 0
@@ -78,9 +81,10 @@ def steady(share: Demand, limits: EngineLimits, step: StepSeconds) -> Steady:
             break
         seconds, previous = (seconds + previous) / 2 if previous else seconds, seconds
     offered = share.rate_per_second
+    people_queue = queues and share.people_count is not None
     return Steady(
         step_seconds=seconds,
         in_flight=running,
         requests_per_second=rate,
-        stable=offered is None or rate >= offered * (1 - 1e-3),
+        stable=not people_queue and (offered is None or rate >= offered * (1 - 1e-3)),
     )

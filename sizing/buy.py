@@ -12,10 +12,10 @@ from math import inf
 from sizing.candidates import Candidate, candidates_for, loaded
 from sizing.device import GpuFacts, known_gpus
 from sizing.islands import Pool, Shape, engine_slots, pool_of_catalogue
-from sizing.loaded import hopeful_count, nobody_could
+from sizing.loaded import hopeful_count, nobody_could, too_few_could
 from sizing.model_facts import ModelFacts
 from sizing.prices import Bill, GpuPrice, Prices, bill_for
-from sizing.prospect import group_of
+from sizing.prospect import Shortfall, group_of
 from sizing.units import GIB
 from sizing.wish import Wish
 
@@ -30,6 +30,15 @@ SIZES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A GPU that cannot do, why, and by how much it is too slow; infinite where memory already says no."""
+
+    gpu: str
+    reason: str
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Option:
     """One kind of GPU: how many, for which engines of each model; `rejection` where it cannot do."""
 
@@ -39,7 +48,7 @@ class Option:
     bill: Bill | None
     cost: float
     engines: tuple[Candidate, ...]
-    rejection: str = ""
+    rejection: "Refused | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +57,12 @@ class Options:
 
     settled: tuple[Option, ...]
     dearer: tuple[tuple[str, float], ...]
-    rejected: tuple[tuple[str, str], ...]
-    pool_of_best: Pool | None
+    rejected: tuple[Refused, ...]
+
+    @property
+    def nearest(self) -> Refused | None:
+        """The least too slow."""
+        return min(self.rejected, key=lambda one: one.ratio, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +82,13 @@ def what_to_buy(models: Sequence[ModelFacts], wish: Wish, *, prices: Prices | No
     if prices is not None:
         rows = list(prices.rows())
     prospects: list[_Prospects] = []
-    rejected: list[tuple[str, str]] = []
+    rejected: list[Refused] = []
     for row, price in rows:
         if row.memory_total_mib is None:
             continue
-        one, reason = _prospects(models, wish, row, price, prices)
-        if one is None:
-            rejected.append((row.nvml_name, reason))
+        one = _prospects(models, wish, row, price, prices)
+        if isinstance(one, Refused):
+            rejected.append(one)
         else:
             prospects.append(one)
     prospects.sort(key=lambda one: (one.bound, one.row.nvml_name))
@@ -87,16 +100,14 @@ def what_to_buy(models: Sequence[ModelFacts], wish: Wish, *, prices: Prices | No
             break
         option = _settled(waiting.pop(0), wish, prices, most=DEAREST_RATIO * best)
         if option.rejection:
-            rejected.append((option.row.nvml_name, option.rejection))
+            rejected.append(option.rejection)
         else:
             settled.append(option)
     settled.sort(key=lambda one: (one.cost, one.row.nvml_name))
-    pools = {one.row.nvml_name: one.pool for one in prospects}
     return Options(
         settled=tuple(settled),
         dearer=tuple((one.row.nvml_name, one.bound) for one in waiting),
         rejected=tuple(rejected),
-        pool_of_best=pools[settled[0].row.nvml_name] if settled else None,
     )
 
 
@@ -113,38 +124,39 @@ def _cost(row: GpuFacts, price: GpuPrice | None, prices: Prices | None, gpu_coun
 
 def _prospects(
     models: Sequence[ModelFacts], wish: Wish, row: GpuFacts, price: GpuPrice | None, prices: Prices | None
-) -> tuple[_Prospects | None, str]:
+) -> _Prospects | Refused:
     pool = _pool(row, prices)
     by_model: list[tuple[tuple[int, Candidate], ...]] = []
     for model in models:
         found: list[tuple[int, Candidate]] = []
-        reasons: list[str] = []
+        refused: list[Refused] = []
         for candidate in candidates_for(model, pool, wish=replace(wish, demand=None)):
             if not candidate.meets_the_wish or candidate.shape.gpu_count not in SIZES:
                 if candidate.shape.gpu_count in SIZES:
-                    reasons.append(candidate.rejection)
+                    refused.append(Refused(gpu=row.nvml_name, reason=candidate.rejection, ratio=inf))
                 continue
-            count, reason = _fewest(candidate, pool, wish)
-            if reason:
-                reasons.append(reason)
+            count, missed = _fewest(candidate, pool, wish)
+            if missed is not None:
+                refused.append(Refused(gpu=row.nvml_name, reason=missed.text, ratio=missed.ratio))
             else:
                 found.append((count * candidate.shape.gpu_count, candidate))
         if not found:
-            return None, max(reasons, key=nearness, default=f"vLLM does not run {model.name} on it")
+            nothing = Refused(gpu=row.nvml_name, reason=f"vLLM does not run {model.name} on it", ratio=inf)
+            return min(reversed(refused), key=lambda one: one.ratio, default=nothing)
         by_model.append(tuple(sorted(found, key=lambda one: one[0])))
     fewest = sum(many[0][0] for many in by_model)
     bound = _cost(row, price, prices, fewest)
-    return _Prospects(row=row, price=price, pool=pool, by_model=tuple(by_model), bound=bound), ""
+    return _Prospects(row=row, price=price, pool=pool, by_model=tuple(by_model), bound=bound)
 
 
-def _fewest(candidate: Candidate, pool: Pool, wish: Wish) -> tuple[int, str]:
+def _fewest(candidate: Candidate, pool: Pool, wish: Wish) -> tuple[int, Shortfall | None]:
     """Engines that could do, by their average step."""
     if wish.demand is None:
-        return candidate.engine_count, ""
+        return candidate.engine_count, None
     group = group_of(candidate.configuration, candidate.answer, wish.demand, engine_count=1)
-    reason = nobody_could(group, wish.demand)
     slots = _slots(pool, candidate.shape)
-    return max(candidate.engine_count, hopeful_count(group, wish.demand, slots)), reason
+    missed = nobody_could(group, wish.demand) or too_few_could(group, wish.demand, slots)
+    return max(candidate.engine_count, hopeful_count(group, wish.demand, slots)), missed
 
 
 def _slots(pool: Pool, shape: Shape) -> int:
@@ -154,7 +166,7 @@ def _slots(pool: Pool, shape: Shape) -> int:
 def _settled(one: _Prospects, wish: Wish, prices: Prices | None, *, most: float) -> Option:
     """Simulated: for each model the candidate with the fewest GPUs."""
     engines: list[Candidate] = []
-    rejection = ""
+    rejection: Refused | None = None
     for many in one.by_model:
         best: Candidate | None = None
         for bound_count, candidate in many:
@@ -167,7 +179,8 @@ def _settled(one: _Prospects, wish: Wish, prices: Prices | None, *, most: float)
                 affordable += 1
             judged = loaded(candidate, one.pool, wish, engines_at_most=affordable)
             if not judged.meets_the_wish:
-                rejection = rejection or judged.rejection
+                seen = Refused(gpu=one.row.nvml_name, reason=judged.rejection, ratio=judged.shortfall_ratio or inf)
+                rejection = seen if rejection is None or seen.ratio < rejection.ratio else rejection
             elif best is None or judged.gpu_count < best.gpu_count:
                 best = judged
         if best is None:
@@ -184,15 +197,6 @@ def _settled(one: _Prospects, wish: Wish, prices: Prices | None, *, most: float)
         cost=_cost(one.row, one.price, prices, gpu_count),
         engines=tuple(engines),
     )
-
-
-def nearness(reason: str) -> tuple[int, float]:
-    """Who fails by speed has come further than who fails by memory; of those, the one that is least over."""
-    over = 0.0
-    for word, scale in (("% over", 1.0), (" times the wished", 100.0)):
-        if word in reason:
-            over = scale * float(reason.split(word, maxsplit=1)[0].rsplit(" ", maxsplit=1)[-1].replace(",", ""))
-    return (int(over > 0), -over)
 
 
 def memory_text(option: Option) -> str:

@@ -35,8 +35,8 @@ class Candidate:
     """Equal engines of one configuration, and why they are not taken (`rejection` empty: they meet the wish).
 
     `capacity_count`: requests in flight that one engine holds. `prospect`: what people would see of them, where there
-    is a demand. A rejected candidate has all engines that there is
-    room for.
+    is a demand; `shortfall_ratio`: by how much that is missed, 0 where it was not asked. A rejected candidate has all
+    engines that there is room for.
     """
 
     configuration: EngineConfiguration
@@ -46,6 +46,7 @@ class Candidate:
     capacity_count: int
     rejection: str
     prospect: Prospect | None = None
+    shortfall_ratio: float = 0.0
 
     @property
     def meets_the_wish(self) -> bool:
@@ -113,6 +114,7 @@ def loaded(candidate: Candidate, pool: Pool, wish: Wish, engines_at_most: int | 
         capacity_count=int(capacity_of(found.configuration, found.answer, wish.request_tokens)),
         rejection=found.rejection,
         prospect=found.prospect,
+        shortfall_ratio=found.shortfall.ratio if found.shortfall else 0.0,
     )
 
 

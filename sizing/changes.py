@@ -22,6 +22,7 @@ FP8_WEIGHTS_COST = 0.15
 PURCHASE_COST = 1.0
 """Guesses that put the changes in order; a change of the wish costs the share of it that is given up."""
 
+LOAD_SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
 GPUS_OF_A_HOST = 8
 LARGER_GPU_RATIO = 1.1
 """Another GPU is offered only where it has a tenth more memory: less is no reason to buy one."""
@@ -45,6 +46,7 @@ def changes_for(
     """
     trial = _Trial(model, wish, engines_at_most)
     found = [*_without_co_tenants(trial, pools), *_less_of_the_wish(trial, pools), *_fp8(trial, pools)]
+    found += _less_load(trial, pools)
     found += [*_more_gpus(trial, pools), *_another_gpu(trial, pools)]
     return tuple(sorted(found, key=lambda change: change.cost))
 
@@ -101,6 +103,16 @@ def _less_of_the_wish(trial: _Trial, pools: Sequence[Pool]) -> Iterator[Change]:
         cost = 1 - most / wish.users_count
         text = f"{most} request{'s' if most > 1 else ''} in flight instead of {wish.users_count}"
         yield Change(kind="users", text=text, cost=cost)
+
+
+def _less_load(trial: _Trial, pools: Sequence[Pool]) -> Iterator[Change]:
+    """The largest of a few shares of the load that is met."""
+    demand = trial.wish.demand
+    for share in LOAD_SHARES if demand is not None else ():
+        less = replace(trial.wish, demand=demand.times(share)) if demand else trial.wish
+        if demand and less.demand != demand and trial.meeting(pools, less):
+            yield Change(kind="load", text=f"{share:.0%} of the load: {demand.times(share).who()}", cost=1 - share)
+            return
 
 
 def _starts(candidate: Candidate) -> bool:

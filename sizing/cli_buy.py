@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sizing.buy import Option, Options, memory_text, nearness, what_to_buy
+from sizing.buy import Option, Options, memory_text, what_to_buy
 from sizing.cli_console import answer, human_console, say
 from sizing.cli_feel import feel_json, print_felt
 from sizing.errors import DoesNotFit
@@ -38,7 +38,12 @@ def answer_what_to_buy(
     if not options.settled:
         reason = _nearest(options)
         if as_json:
-            answer(json.dumps({"options": [], "rejected": dict(options.rejected), "unmet": reason}, indent=2))
+            answer(
+                json.dumps(
+                    {"options": [], "rejected": {one.gpu: one.reason for one in options.rejected}, "unmet": reason},
+                    indent=2,
+                )
+            )
             say(reason)
             return DoesNotFit.exit_code
         raise DoesNotFit(reason)
@@ -61,7 +66,7 @@ def answer_what_to_buy(
         content = {
             "options": [_option_json(one, [model.name for model in facts]) for one in options.settled],
             "dearer_by_bound": dict(options.dearer),
-            "rejected": dict(options.rejected),
+            "rejected": {one.gpu: one.reason for one in options.rejected},
             "speed": {} if speed is None else {name: feel_json(feel) for name, feel in speed.by_model.items()},
             "gateway": [] if speed is None else [dataclasses.asdict(load) for load in speed.gateway],
         }
@@ -75,11 +80,10 @@ def answer_what_to_buy(
 
 
 def _nearest(options: Options) -> str:
-    """The last thing that stood in the way, of the largest GPU that was looked at."""
-    if not options.rejected:
+    nearest = options.nearest
+    if nearest is None:
         return "no GPU of the catalogue was looked at"
-    strongest = max(options.rejected, key=lambda one: nearness(one[1]))
-    return f"no hardware of the catalogue meets it; nearest, {strongest[0]}: {strongest[1]}"
+    return f"no hardware of the catalogue meets it; nearest, {nearest.gpu}: {nearest.reason}"
 
 
 def _option_json(option: Option, names: Sequence[str]) -> dict[str, object]:
@@ -135,5 +139,5 @@ def _print_options(console: Console, options: Options, names: Sequence[str]) -> 
         more = ", ".join(name for name, _ in options.dearer[:6])
         text = f"  dearer by their bounds, not simulated: {more}{' ...' if len(options.dearer) > 6 else ''}"  # noqa: PLR2004
         console.print(Text(text, style="dim"), soft_wrap=True)
-    for name, reason in options.rejected:
-        console.print(Text(f"  not {name}: {reason}", style="dim"), soft_wrap=True)
+    for one in options.rejected:
+        console.print(Text(f"  not {one.gpu}: {one.reason}", style="dim"), soft_wrap=True)

@@ -15,7 +15,7 @@ Certainty = Literal["safe", "likely"]
 PERCENTILES = (50, 90, 95, 99)
 DEFAULT_PERCENTILE = 95
 MOST_PER_SECOND = 100_000.0
-MOST_PEOPLE = 10_000_000
+MOST_PEOPLE = 1_000_000
 LONGEST_RATIO = 0.999
 LONGEST_THINKING_SECONDS = 86_400.0
 
@@ -117,15 +117,17 @@ class Demand:
             return OpenSource(self.rate_per_second, self.prompt, self.output, seed=seed)
         return ClosedSource(self.clients_count, self.pause_seconds, self.prompt, self.output, seed=seed)
 
-    def text(self) -> str:
-        """As a person says it."""
+    def who(self) -> str:
+        """Who asks, as a person says it."""
         if self.rate_per_second is not None:
-            who = f"{self.rate_per_second:g} requests per second"
-        elif self.people_count is not None:
-            who = f"{self.people_count:,} people who think {self.pause_seconds:g} s between answers"
-        else:
-            who = f"{self.users_count:,} requests in flight"
-        return f"{who}, prompts of {self.prompt.mean_tokens:,} and answers of {self.output.mean_tokens:,} tokens"
+            return f"{self.rate_per_second:g} requests per second"
+        if self.people_count is not None:
+            return f"{self.people_count:,} people who think {self.pause_seconds:g} s between answers"
+        return f"{self.users_count:,} requests in flight"
+
+    def text(self) -> str:
+        """Who asks what."""
+        return f"{self.who()}, prompts of {self.prompt.mean_tokens:,} and answers of {self.output.mean_tokens:,} tokens"
 
 
 def check_demand(demand: Demand, *, context_tokens: int | None) -> None:

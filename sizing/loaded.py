@@ -6,13 +6,13 @@ engines can meet and how few might do; from there on engines are added until a s
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 
 from sizing.bounds import alone, steady
 from sizing.demand import Demand
 from sizing.estimate import EngineConfiguration, Estimate, estimate
-from sizing.prospect import Group, Prospect, group_of, over_text, prospect_of, served_by, shortfall_of
-from sizing.serving import EngineLimits, Served
+from sizing.prospect import Group, Prospect, Shortfall, group_of, over_text, prospect_of, served_by, shortfall_of
+from sizing.serving import EngineLimits
 from sizing.step_seconds import steps_of
 from sizing.vllm_options import SMALL_BATCH_TOKENS, sequences_for
 
@@ -31,7 +31,11 @@ class Loaded:
     answer: Estimate
     engine_count: int
     prospect: Prospect | None
-    rejection: str
+    shortfall: Shortfall | None
+
+    @property
+    def rejection(self) -> str:
+        return self.shortfall.text if self.shortfall else ""
 
 
 def under_load(
@@ -45,9 +49,9 @@ def under_load(
 ) -> Loaded:
     """As few engines as meet the objectives, at most `slots`."""
     group = group_of(configuration, answer, demand, engine_count=1)
-    hopeless = nobody_could(group, demand)
-    if hopeless:
-        return Loaded(configuration=configuration, answer=answer, engine_count=slots, prospect=None, rejection=hopeless)
+    hopeless = nobody_could(group, demand) or too_few_could(group, demand, slots)
+    if hopeless is not None:
+        return Loaded(configuration=configuration, answer=answer, engine_count=slots, prospect=None, shortfall=hopeless)
     batching = configure or _batching(configuration)
     tried = _fewest(
         lambda count: _tried(configuration, demand, count, batching),
@@ -124,54 +128,92 @@ def _simulated(configure: Configure, demand: Demand, count: int, *, to_the_end: 
         group = group_of(guess, estimate(guess), demand, engine_count=count)
         usual = steady(share, _unbounded(group), steps_of(group.times, slowness_ratio=slowness_of(group, demand)))
         in_flight = max(1, ceil(usual.in_flight))
-    seen: Served | None = None
-    rejection = ""
+    missed: Shortfall | None = None
     for _ in range(3):
         configuration = configure(in_flight)
         answer = estimate(configuration)
         if answer.verdict != "fits":
-            rejection = f"{answer.refusals[0].message.rstrip('.')} with max-num-seqs {configuration.max_num_seqs}"
+            text = f"{answer.refusals[0].message.rstrip('.')} with max-num-seqs {configuration.max_num_seqs}"
+            missed = Shortfall(text=text, ratio=inf)
             break
         group = group_of(configuration, answer, demand, engine_count=count)
         seen = served_by(
-            group, demand, slowness_ratio=slowness_of(group, demand), requests=SCREENING_REQUESTS, to_the_end=to_the_end
+            group,
+            demand,
+            slowness_ratio=slowness_of(group, demand),
+            requests=SCREENING_REQUESTS,
+            to_the_end=to_the_end,
         )
-        rejection = shortfall_of(seen, demand, engine_count=count)
-        if seen.in_flight_mean <= in_flight or not rejection:
+        missed = shortfall_of(seen, demand, engine_count=count)
+        if seen.in_flight_mean <= in_flight or missed is None:
             break
         in_flight = ceil(seen.in_flight_mean)
-    if rejection and demand.objectives.certainty == "safe":
-        rejection += " (at the slow end of the interval)"
-    if rejection:
-        rejection = f"{count} engine{'s' if count > 1 else ''} under the load: {rejection}"
-    return Loaded(configuration=configuration, answer=answer, engine_count=count, prospect=None, rejection=rejection)
+    if missed is not None:
+        gpus = configuration.tensor_parallel_size * configuration.pipeline_parallel_size
+        what = f"{count} engine{'s' if count > 1 else ''} of {gpus} x {configuration.device.name} under the load"
+        missed = replace(missed, text=f"{what}: {missed.text}{_end(demand)}")
+    return Loaded(configuration=configuration, answer=answer, engine_count=count, prospect=None, shortfall=missed)
+
+
+def _end(demand: Demand) -> str:
+    return " (at the slow end of the interval)" if demand.objectives.certainty == "safe" else ""
 
 
 def _unbounded(group: Group) -> EngineLimits:
     return replace(group.limits, max_num_seqs=10**6)
 
 
-def nobody_could(group: Group, demand: Demand) -> str:
+def nobody_could(group: Group, demand: Demand) -> Shortfall | None:
     """What even a request that is alone on an engine breaks."""
     objectives = demand.objectives
-    slowness = slowness_of(group, demand)
     # The percentile of the lengths alone: no queue, no neighbour.
     prompt = demand.prompt.quantile_tokens(objectives.percentile / 100)
-    best = alone(demand, group.limits, steps_of(group.times, slowness_ratio=slowness), prompt_tokens=prompt)
-    end = " at the slow end of the interval" if objectives.certainty == "safe" else ""
-    if objectives.ttft_ms is not None and best.ttft_seconds * 1000 > objectives.ttft_ms:
-        return (
+    step = steps_of(group.times, slowness_ratio=slowness_of(group, demand))
+    best = alone(demand, group.limits, step, prompt_tokens=prompt)
+    for seen, wished_ms, what, bound in (
+        (
+            best.ttft_seconds * 1000,
+            objectives.ttft_ms,
             f"a prompt of {prompt:,} tokens alone on an engine takes {best.ttft_seconds * 1000:,.0f} ms to its first "
-            f"token{end}, {over_text(best.ttft_seconds * 1000, objectives.ttft_ms)}: computing power is the bound, and "
-            "more engines do not change it"
+            "token",
+            "computing power",
+        ),
+        (
+            best.tpot_seconds * 1000,
+            objectives.tpot_ms,
+            f"a request alone on an engine takes {best.tpot_seconds * 1000:.1f} ms a token",
+            "reading the weights",
+        ),
+    ):
+        if wished_ms is not None and seen > wished_ms:
+            over = f"{_end(demand)}, {over_text(seen, wished_ms)}"
+            text = f"{what}{over}: {bound} is the bound, and more engines do not help"
+            return Shortfall(text=text, ratio=seen / wished_ms)
+    return None
+
+
+def too_few_could(group: Group, demand: Demand, slots: int) -> Shortfall | None:
+    """What all the engines that there is room for break already on average."""
+    step = steps_of(group.times, slowness_ratio=slowness_of(group, demand))
+    usual = steady(demand.share(slots), _unbounded(group), step)
+    engines = "one engine answers" if slots == 1 else f"all {slots} engines answer"
+    if not usual.stable:
+        most = usual.requests_per_second * slots
+        if demand.rate_per_second is None:
+            text = f"{engines} at most {most:,.2f} requests per second{_end(demand)}, and the people queue"
+            return Shortfall(text=text, ratio=1.0)
+        ratio = demand.rate_per_second / most
+        text = f"{engines} at most {most:,.2f} requests per second{_end(demand)}; asked are {ratio:,.1f} times that"
+        return Shortfall(text=text, ratio=ratio)
+    wished_ms = demand.objectives.tpot_ms
+    seen_ms = usual.step_seconds * 1000
+    if wished_ms is not None and seen_ms > wished_ms:
+        text = (
+            f"with all {slots} engines a token takes {seen_ms:,.1f} ms on average{_end(demand)}, "
+            f"{over_text(seen_ms, wished_ms)}"
         )
-    if objectives.tpot_ms is not None and best.tpot_seconds * 1000 > objectives.tpot_ms:
-        return (
-            f"a request alone on an engine takes {best.tpot_seconds * 1000:.1f} ms a token{end}, "
-            f"{over_text(best.tpot_seconds * 1000, objectives.tpot_ms)}: reading the weights is the bound, and more "
-            "engines do not change it"
-        )
-    return ""
+        return Shortfall(text=text, ratio=seen_ms / wished_ms)
+    return None
 
 
 def hopeful_count(group: Group, demand: Demand, slots: int) -> int:

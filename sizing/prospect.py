@@ -132,29 +132,40 @@ def prospect_of(group: Group, demand: Demand, *, requests: int = MEASURED_REQUES
     )
 
 
-def shortfall_of(served: Served, demand: Demand, *, engine_count: int) -> str:
-    """Which bound is broken, and by how much; empty where all hold."""
+@dataclass(frozen=True, kw_only=True)
+class Shortfall:
+    """A bound that is broken, and how many times it would have to be wider."""
+
+    text: str
+    ratio: float
+
+
+def shortfall_of(served: Served, demand: Demand, *, engine_count: int) -> Shortfall | None:
+    """Which bound is broken, and by how much; None where all hold."""
     objectives, at = demand.objectives, demand.objectives.percentile
     offered = demand.share(engine_count).rate_per_second
     if served.refused_count:
-        return "a request is longer than the whole KV cache"
-    if served.overloaded or (offered is not None and served.requests_per_second < KEPT_UP_RATIO * offered):
-        return (
-            f"each engine answers {served.requests_per_second:.2f} requests per second of {offered or 0:.2f}, and the "
-            "queue grows without end"
+        return Shortfall(text="a request is longer than the whole KV cache", ratio=inf)
+    answered = served.requests_per_second
+    if served.overloaded or (offered is not None and answered < KEPT_UP_RATIO * offered):
+        of_offered = (
+            "" if offered is None else f" {answered:.2f} of {offered:.2f} requests per second are answered, and"
         )
+        ratio = offered / answered if offered and answered else inf
+        return Shortfall(text=f"on each engine{of_offered} the queue grows without end", ratio=ratio)
     for name, seen, wished_ms in (
         ("TTFT", served.ttft_seconds.at(at), objectives.ttft_ms),
         ("TPOT", served.tpot_seconds.at(at), objectives.tpot_ms),
     ):
         if wished_ms is not None and seen * 1000 > wished_ms:
-            return f"{name} of {at} % is {seen * 1000:,.0f} ms, {over_text(seen * 1000, wished_ms)}"
-    return ""
+            text = f"{name} of {at} % is {seen * 1000:,.0f} ms, {over_text(seen * 1000, wished_ms)}"
+            return Shortfall(text=text, ratio=seen * 1000 / wished_ms)
+    return None
 
 
 def over_text(seen_ms: float, wished_ms: float) -> str:
-    """By how much a bound is broken."""
+    """By how much a time is too long."""
     ratio = seen_ms / wished_ms
     if ratio < 2:  # noqa: PLR2004 - beyond twice, percent says less than times
-        return f"{ratio - 1:.0%} over the wished {wished_ms:,.0f} ms"
+        return f"{max(ratio - 1, 0.01):.0%} over the wished {wished_ms:,.0f} ms"
     return f"{ratio:,.1f} times the wished {wished_ms:,.0f} ms"

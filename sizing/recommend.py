@@ -233,12 +233,14 @@ def _unmet(
 
 
 def _closest(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The one that comes nearest to the wish: it holds the most requests, else it has the most GPUs."""
+    """The one that comes nearest to the wish: it is the least too slow, or holds the most requests, else it has the
+    most GPUs."""
 
     def nearness(candidate: Candidate) -> tuple[float, ...]:
         held = candidate.capacity_count * candidate.engine_count
         accepted = candidate.answer.verdict != "refused"
-        return (accepted, candidate.answer.verdict == "fits", held, candidate.shape.gpu_count)
+        speed = 1 / candidate.shortfall_ratio if candidate.shortfall_ratio else 0.0
+        return (accepted, candidate.answer.verdict == "fits", speed, held, candidate.shape.gpu_count)
 
     return max(candidates, key=nearness, default=None)
 

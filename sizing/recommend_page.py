@@ -100,7 +100,7 @@ def buy_page(options: Options, models: Sequence[str], *, wish: Wish, speed: Felt
         groups=(),
         notes=[
             *(f"Dearer by its bounds, not simulated: {name}." for name, _ in options.dearer),
-            *(f"Not {name}: {reason}." for name, reason in options.rejected),
+            *(f"Not {one.gpu}: {one.reason}." for one in options.rejected),
         ],
         speed=speed,
         options=options_table(options),

@@ -8,14 +8,16 @@ import pytest
 from sizing.arrivals import Lengths
 from sizing.bounds import alone, steady
 from sizing.demand import Demand, Objectives, check_demand
-from sizing.device import find_gpu
+from sizing.device import Device, find_gpu
 from sizing.errors import SizingError
+from sizing.estimate import EngineConfiguration
 from sizing.gateway_load import Stream, Streaming, gateway_loads
 from sizing.islands import Pool, pool_of_catalogue
 from sizing.model_facts import load_model_facts
 from sizing.prices import Prices, bill_for
 from sizing.recommend import Recommended, recommend
 from sizing.serving import EngineLimits
+from sizing.speed import StepTime
 from sizing.wish import Wish
 from tests.command_line import llm_size
 
@@ -95,8 +97,15 @@ def test_objectives_take_different_plans() -> None:
 
 
 def test_the_slow_end_of_the_interval_is_asked_unless_the_likely_is_enough() -> None:
-    safe = asked(H100, 1, demand(rate_per_second=1.0, objectives=Objectives(tpot_ms=8.0)))
-    likely = asked(H100, 1, demand(rate_per_second=1.0, objectives=Objectives(tpot_ms=8.0, certainty="likely")))
+    configuration = EngineConfiguration(
+        model=load_model_facts("Qwen/Qwen3-8B"), device=Device.of_gpu(find_gpu(H100).as_gpu()), max_model_len=2048
+    )
+    times = StepTime.of(configuration)
+    likely_ms = 1000 * times.step_seconds(decode_count=1, decode_context_tokens=1100, prefill_tokens=0)
+    between = likely_ms * (1 + times.interval_ratio[1]) / 2
+
+    safe = asked(H100, 1, demand(rate_per_second=0.01, objectives=Objectives(tpot_ms=between)))
+    likely = asked(H100, 1, demand(rate_per_second=0.01, objectives=Objectives(tpot_ms=between, certainty="likely")))
 
     assert "at the slow end of the interval" in safe.unmet
     assert not likely.unmet
