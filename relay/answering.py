@@ -1,0 +1,297 @@
+"""Answering: one request from its admission to its last byte, over as many legs as it takes."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from relay.affinity import prefixes_of
+from relay.asking import Asked
+from relay.assemble import Collected
+from relay.config import Config
+from relay.continuation import Continuation, encoded
+from relay.fault_log import log
+from relay.figures import Figures
+from relay.http_server import ClientConnection, error_body
+from relay.ledger import Ledger
+from relay.ledger import Leg as BookedLeg
+from relay.leg import Leg, LegEnd
+from relay.replay import Replay
+from relay.replicas import Group, NoReplica, Replica, Wish
+from relay.sending import Sender
+
+PREFILL_TOKENS_PER_SECOND = 500.0
+"""A guess, slow on purpose: what a long prompt may take before its first byte is late."""
+PROGRESS_SECONDS = 1.0
+_BOOKING: set[asyncio.Task[None]] = set()
+OUTCOMES = {"finished": "completed", "refused": "refused", "busy": "busy", "fault": "fault"}
+"""Of a leg, in the ledger's words."""
+
+
+class Failed(Exception):
+    """The client gets an error."""
+
+    def __init__(self, status: int, message: str, kind: str, *, outcome: str, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.status, self.kind, self.outcome, self.body = status, kind, outcome, body
+        self.headers: dict[str, str] = {}
+
+
+class Answering:
+    """One request for generated text."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        client: ClientConnection,
+        *,
+        identity: str,
+        config: Config,
+        group: Group,
+        sender: Sender,
+        ledger: Ledger,
+        figures: Figures,
+    ) -> None:
+        self._asked, self._client, self._identity = asked, client, identity
+        self._config, self._group, self._sender = config, group, sender
+        self._ledger, self._figures = ledger, figures
+        self._collected = None if asked.stream else Collected()
+        write: Callable[[bytes], None] = self._stream if self._collected is None else self._collected.write
+        self._text: Continuation | Replay
+        if asked.how == "continue":
+            self._text = Continuation(
+                asked, window=config.max_model_len, reasoning_end=config.reasoning_end, write=write
+            )
+        else:
+            self._text = Replay(asked, write=write)
+        self._whole = asked.how == "replay" and not asked.stream
+        self._wish = Wish(tokens=asked.tokens_guess, prefixes=prefixes_of(asked.body))
+        self._begun = monotonic()
+        self._legs: list[BookedLeg] = []
+        self._tried: list[Replica] = []
+        self._replica: Replica | None = None
+        self._booked_at = self._fault_at = 0.0
+        self._leg: Leg | None = None
+        self._entry = ""
+
+    async def run(self) -> str:
+        """Answers the client. Returns the outcome."""
+        model = str(self._asked.body.get("model"))
+        self._entry = self._ledger.begin(self._identity, model=model, endpoint=self._asked.path)
+        outcome = "client_left"
+        try:
+            async with asyncio.timeout(self._config.request_seconds_max):
+                end = await self._legs_until_done()
+            outcome = "completed"
+            if self._whole:
+                await self._send_whole(end)
+            else:
+                await self._send_rest()
+        except TimeoutError:
+            outcome = "too_long"
+            message = f"no whole answer within {self._config.request_seconds_max:g} s"
+            await self._fail(Failed(504, message, "TimeoutError", outcome=outcome))
+        except Failed as failed:
+            outcome = failed.outcome
+            await self._fail(failed)
+        finally:
+            if self._leg is not None:
+                self._leg.close()
+            if not self._ended:
+                # The client has left, and this task is cancelled: the disk must not wait for it nor it for the disk.
+                booking = asyncio.get_running_loop().create_task(self._book(outcome))
+                _BOOKING.add(booking)
+                booking.add_done_callback(_BOOKING.discard)
+        return outcome
+
+    _ended = False
+
+    async def _book(self, outcome: str) -> None:
+        self._ended = True
+        text = self._text
+        self._figures.tokens["prompt"] += text.prompt_tokens
+        self._figures.tokens["completion"] += text.completion_tokens
+        await self._ledger.end(
+            self._entry,
+            prompt_tokens=text.prompt_tokens,
+            completion_tokens=text.completion_tokens,
+            cached_tokens=text.cached_tokens,
+            legs=self._legs,
+            outcome=outcome,
+        )
+
+    # legs
+    async def _legs_until_done(self) -> LegEnd:
+        while (wanted := self._text.next_request()) is not None:
+            path, body, ids = wanted
+            before = self._text.completion_tokens
+            end, replica = await self._one_leg(path, body, ids)
+            self._figures.legs[(replica.id, end.kind)] += 1
+            done = self._text.completion_tokens - before
+            booked = self._text.prompt_tokens if end.kind == "finished" or done else 0
+            self._legs.append(
+                BookedLeg(replica=replica.id, prompt_tokens=booked, completion_tokens=done, outcome=OUTCOMES[end.kind])
+            )
+            if end.kind == "finished":
+                return end
+            if end.kind == "refused" and not ids:
+                raise Failed(end.status, "refused", "", outcome="refused", body=end.body)
+            self._on_fault(end, replica)
+        return LegEnd(kind="finished")
+
+    async def _one_leg(self, path: str, body: dict[str, Any], ids: bytes) -> tuple[LegEnd, Replica]:
+        urgent = self._text.legs > 1
+        try:
+            replica = await self._group.acquire(self._wish, tried=self._tried, urgent=urgent)
+        except NoReplica as none:
+            failed = Failed(503, str(none), "ServiceUnavailableError", outcome="no_replica")
+            failed.headers["retry-after"] = str(none.retry_after_seconds)
+            raise failed from None
+        self._replica = replica
+        guess = self._text.prompt_tokens + self._text.completion_tokens or self._asked.prompt_tokens_guess
+        seconds = self._config.first_byte_seconds + guess / PREFILL_TOKENS_PER_SECOND
+        leg = Leg(
+            replica,
+            sink=None if self._whole else self._feed,
+            first_byte_seconds=self._config.request_seconds_max if self._whole else seconds,
+            stall_seconds=self._config.stall_seconds,
+        )
+        self._leg = leg
+        self._client.on_paused = leg.pause
+        if self._whole:
+            body = dict(self._asked.body)
+        legs = self._text.legs
+        identity = self._identity if legs == 1 else f"{self._identity}-leg{legs}"
+        try:
+            await self._sender.start(leg, "POST", path, _with_ids(body, ids), identity=identity)
+            if self._client.paused:
+                leg.pause(True)
+            end = await leg.over
+        finally:
+            self._client.on_paused = None
+            self._group.release(replica, self._wish)
+            if not leg.over.done() or leg.over.result().kind != "finished" or self._text.stopped_here:
+                leg.close()
+        return end, replica
+
+    def _on_fault(self, end: LegEnd, replica: Replica) -> None:
+        """Decides whether another leg may follow. Raises Failed."""
+        text, reason = self._text, end.reason or f"HTTP {end.status}"
+        self._tried.append(replica)
+        self._fault_at = monotonic()
+        log(
+            "fault",
+            request=self._identity,
+            replica=replica.id,
+            reason=reason,
+            leg=text.legs,
+            delivered_tokens=text.completion_tokens,
+            ejected=end.eject,
+        )
+        if end.eject:
+            self._group.eject(replica, reason)
+        why = text.resumable or (f"{text.legs} engines failed" if text.legs >= self._config.max_legs else "")
+        if not why:
+            return
+        if end.status and not text.completion_tokens:
+            raise Failed(end.status, reason, "", outcome="engines_failed", body=end.body)
+        raise Failed(502, f"{why}; the last said: {reason}", "BadGatewayError", outcome="engines_failed")
+
+    def _feed(self, event: bytes) -> str | None:
+        """One event of the present leg; books progress now and then."""
+        said = self._text.feed(event)
+        now = asyncio.get_running_loop().time()
+        if now - self._booked_at >= PROGRESS_SECONDS and self._replica is not None and self._text.prompt_tokens:
+            self._booked_at = now
+            self._ledger.progress(
+                self._entry,
+                replica=self._replica.id,
+                prompt_tokens=self._text.prompt_tokens,
+                completion_tokens=self._text.completion_tokens,
+            )
+        return said
+
+    # to the client
+    def _stream(self, data: bytes) -> None:
+        client = self._client
+        if not client.head_sent:
+            self._figures.first_byte.add(monotonic() - self._begun)
+            client.start_stream(x_request_id=self._identity, x_relay_replica=self._replica.id if self._replica else "")
+        if self._fault_at:
+            self._resumed()
+        client.write(data)
+
+    def _resumed(self) -> None:
+        gap, self._fault_at = monotonic() - self._fault_at, 0.0
+        self._figures.gap.add(gap)
+        self._figures.resumed[self._asked.how] += 1
+        log(
+            "resumed",
+            request=self._identity,
+            replica=self._replica.id if self._replica else "",
+            how=self._asked.how,
+            leg=self._text.legs,
+            gap_seconds=round(gap, 3),
+        )
+
+    async def _send_rest(self) -> None:
+        last, usage = self._text.closing(), self._text.usage()
+        await self._book("completed")
+        if self._collected is None:
+            self._stream(last)
+            self._client.end_stream()
+            return
+        self._collected.write(last)
+        asked = self._asked
+        whole = self._collected.whole(chat=asked.chat, show_ids=asked.show_ids, usage=usage)
+        self._client.send_json(200, whole, **self._marks())
+
+    async def _send_whole(self, end: LegEnd) -> None:
+        usage = _usage_of(end.body)
+        self._text.prompt_tokens = usage.get("prompt_tokens") or 0
+        self._text.completion_tokens = usage.get("completion_tokens") or 0
+        self._text.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        if self._legs:
+            done = self._text.completion_tokens
+            self._legs[-1] = BookedLeg(
+                replica=self._legs[-1].replica,
+                prompt_tokens=self._text.prompt_tokens,
+                completion_tokens=done,
+                outcome="completed",
+            )
+        await self._book("completed")
+        self._client.send(end.status, end.body, **self._marks())
+
+    def _marks(self) -> dict[str, str]:
+        marks = {"x_request_id": self._identity, "x_relay_replica": self._replica.id if self._replica else ""}
+        if self._text.legs > 1:
+            marks["x_relay_resumed"] = f"{self._asked.how}; legs={self._text.legs}"
+        return marks
+
+    async def _fail(self, failed: Failed) -> None:
+        """One clear error: a status while nothing has gone out, else an event and a cut connection, never an end."""
+        await self._book(failed.outcome)
+        if failed.outcome != "refused":
+            log("failed", request=self._identity, reason=str(failed), status=failed.status, legs=self._text.legs)
+        body = failed.body or error_body(failed.status, str(failed), failed.kind)
+        if not self._client.head_sent:
+            self._client.send(failed.status, body, **failed.headers)
+            return
+        self._client.write(
+            encoded(json.loads(error_body(failed.status, str(failed), failed.kind or "BadGatewayError")))
+        )
+        self._client.end_stream()
+
+
+def _with_ids(body: dict[str, Any], ids: bytes) -> bytes:
+    made = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return made[:-1] + b',"prompt":[' + ids + b"]}" if ids else made
+
+
+def _usage_of(body: bytes) -> dict[str, Any]:
+    try:
+        usage = json.loads(body).get("usage")
+    except (ValueError, AttributeError):
+        return {}
+    return usage if isinstance(usage, dict) else {}

@@ -1,0 +1,92 @@
+"""Passing on: paths whose answers the relay does not read (embeddings, responses, tokenize).
+
+Another engine is tried as long as nothing has gone out to the client; a stream that breaks later ends with an error.
+"""
+
+from contextlib import suppress
+
+from relay.config import Config
+from relay.fault_log import log
+from relay.http_server import ClientConnection, HttpRequest, error_body
+from relay.leg import Leg, LegEnd
+from relay.replicas import Group, NoReplica, Replica, Wish
+from relay.sending import Sender
+
+BYTES_PER_TOKEN = 4
+STREAM_ERROR = b'event: error\ndata: {"error":{"message":"the engine failed","type":"BadGatewayError","code":502}}\n\n'
+
+
+class _Through:
+    """Hands events on as they are."""
+
+    def __init__(self, client: ClientConnection, identity: str) -> None:
+        self._client, self._identity = client, identity
+
+    def __call__(self, event: bytes) -> str | None:
+        self._client.start_stream(x_request_id=self._identity)
+        self._client.write(event + b"\n\n")
+        return "" if event == b"data: [DONE]" or event.startswith(b"event: response.completed") else None
+
+
+async def pass_on(
+    request: HttpRequest, client: ClientConnection, *, identity: str, config: Config, group: Group, sender: Sender
+) -> None:
+    """Answers one request."""
+    wish = Wish(tokens=len(request.body) // BYTES_PER_TOKEN)
+    tried: list[Replica] = []
+    streams = b'"stream"' in request.body
+    while True:
+        try:
+            replica = await group.acquire(wish, tried=tried, urgent=bool(tried))
+        except NoReplica as none:
+            retry = {"retry_after": str(none.retry_after_seconds)}
+            client.send(503, error_body(503, str(none), "ServiceUnavailableError"), **retry)
+            return
+        end = await _one(request, client, replica, wish, identity=identity, config=config, group=group, sender=sender)
+        if end.kind in {"finished", "refused"}:
+            break
+        tried.append(replica)
+        log("fault", request=identity, replica=replica.id, reason=end.reason, leg=len(tried), ejected=end.eject)
+        if end.eject:
+            group.eject(replica, end.reason)
+        if client.head_sent:
+            client.write(STREAM_ERROR)
+            client.end_stream()
+            return
+        if len(tried) >= config.max_legs:
+            break
+    if client.head_sent:
+        client.end_stream()
+        return
+    body = end.body or error_body(502, f"{len(tried)} engines failed; the last said: {end.reason}", "BadGatewayError")
+    kind = end.headers.get(b"content-type", b"application/json").decode("latin-1")
+    with suppress(ValueError):
+        client.send(end.status or (200 if streams else 502), body, kind=kind, x_request_id=identity)
+
+
+async def _one(
+    request: HttpRequest,
+    client: ClientConnection,
+    replica: Replica,
+    wish: Wish,
+    *,
+    identity: str,
+    config: Config,
+    group: Group,
+    sender: Sender,
+) -> LegEnd:
+    leg = Leg(
+        replica,
+        sink=_Through(client, identity),
+        first_byte_seconds=config.request_seconds_max,
+        stall_seconds=config.stall_seconds,
+        whole_too=True,
+    )
+    kind = request.headers.get("content-type", "application/json")
+    try:
+        await sender.start(leg, request.method, request.path, request.body, identity=identity, kind=kind)
+        return await leg.over
+    finally:
+        group.release(replica, wish)
+        if not leg.over.done() or leg.over.result().kind != "finished":
+            leg.close()

@@ -1,0 +1,244 @@
+"""Replicas: which engine takes a request, which is out, and who waits.
+
+Choice = the replica with the least outstanding tokens, except that a conversation returns to where its cache is until
+that replica is loaded. A replica is out after its first fault and comes back by generating one token.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from time import monotonic, time
+from typing import Literal, Protocol
+
+from relay.config import ReplicaConfig
+from relay.http_client import Pool
+
+State = Literal["serving", "ejected", "draining"]
+LOADED_TOKENS = 8192
+"""A guess: recomputing so many tokens of prompt costs less than queueing behind as many outstanding ones."""
+CONVERSATIONS_REMEMBERED = 65_536
+GRACE_SECONDS = 1.0
+"""So long a request waits for a probe when nothing serves: most faults are of one request, not of the engine."""
+FIRST_PROBE_PAUSE_SECONDS = 0.1
+
+
+class NoReplica(Exception):
+    """Nobody takes the request now; the message says why."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Carried(Protocol):
+    """A leg under way."""
+
+    def replica_out(self, reason: str) -> None: ...
+
+
+@dataclass(eq=False, kw_only=True)
+class Replica:
+    """One engine as this relay sees it."""
+
+    config: ReplicaConfig
+    pool: Pool
+    state: State = "serving"
+    since: float = field(default_factory=time)
+    ejected_at: float = 0.0
+    outstanding_tokens: int = 0
+    outstanding_requests: int = 0
+    last_fault: str | None = None
+    progress_at: float = 0.0  # when bytes came from it last, for whomever
+    legs: set[Carried] = field(default_factory=set)
+
+    @property
+    def id(self) -> str:
+        """The plan's name of it."""
+        return self.config.id
+
+    def become(self, state: State) -> None:
+        """Another state, from now on."""
+        if state != self.state:
+            self.state, self.since = state, time()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a request asks of the choice."""
+
+    tokens: int  # prompt and expected answer, a guess
+    prefixes: Sequence[int] = ()  # hashes of the conversation's beginnings, longest first
+
+
+class Group:
+    """All replicas of one model."""
+
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        *,
+        limit: int,
+        queue_max: int,
+        wait_seconds: float,
+        probe: Callable[[Replica], Awaitable[str | None]],
+        probe_seconds: float,
+    ) -> None:
+        self.replicas = {replica.id: replica for replica in replicas}
+        self._limit, self._queue_max, self._wait_seconds = limit, queue_max, wait_seconds
+        self._probe, self._probe_seconds = probe, probe_seconds
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._home: OrderedDict[int, Replica] = OrderedDict()
+        self._probing: dict[Replica, asyncio.Task[None]] = {}
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait."""
+        return len(self._waiting)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a new request would be taken."""
+        return any(replica.state == "serving" for replica in self.replicas.values())
+
+    # choice
+    async def acquire(self, wish: Wish, *, tried: Collection[Replica] = (), urgent: bool = False) -> Replica:
+        """A replica with room, reserved until release(). Urgent = a request under way: it waits for nobody.
+
+        Raises NoReplica."""
+        deadline = monotonic() + self._wait_seconds
+        first = True
+        while True:
+            replica = self._choose(wish, tried, urgent=urgent) if urgent or not self._waiting or not first else None
+            if replica is not None:
+                replica.outstanding_tokens += wish.tokens
+                replica.outstanding_requests += 1
+                self._remember(wish, replica)
+                return replica
+            await self._wait(deadline, front=urgent or not first)
+            first = False
+
+    def release(self, replica: Replica, wish: Wish) -> None:
+        """The reservation is over."""
+        replica.outstanding_tokens -= wish.tokens
+        replica.outstanding_requests -= 1
+        self._wake()
+
+    def _choose(self, wish: Wish, tried: Collection[Replica], *, urgent: bool) -> Replica | None:
+        serving = [replica for replica in self.replicas.values() if replica.state == "serving"]
+        # One that was tried and serves has generated a token since, or was only busy: better than none.
+        serving = [replica for replica in serving if replica not in tried] or serving
+        if not urgent:
+            serving = [replica for replica in serving if replica.outstanding_requests < self._limit]
+        if not serving:
+            return None
+        least = min(serving, key=lambda replica: (replica.outstanding_tokens, replica.outstanding_requests))
+        for prefix in wish.prefixes:
+            home = self._home.get(prefix)
+            if home is not None:
+                loaded = home.outstanding_tokens > least.outstanding_tokens + LOADED_TOKENS
+                return home if home in serving and not loaded else least
+        return least
+
+    def _remember(self, wish: Wish, replica: Replica) -> None:
+        for prefix in wish.prefixes:
+            self._home[prefix] = replica
+            self._home.move_to_end(prefix)
+        while len(self._home) > CONVERSATIONS_REMEMBERED:
+            self._home.popitem(last=False)
+
+    async def _wait(self, deadline: float, *, front: bool) -> None:
+        now = monotonic()
+        if not self.usable:
+            latest = max((replica.ejected_at for replica in self.replicas.values()), default=0.0)
+            deadline = min(deadline, latest + GRACE_SECONDS)
+            if now >= deadline:
+                out = ", ".join(f"{replica.id} {replica.state}" for replica in self.replicas.values())
+                retry = max(1, round(self._probe_seconds))
+                raise NoReplica(f"no engine of this model serves now ({out})", retry_after_seconds=retry)
+        elif len(self._waiting) >= self._queue_max and not front:
+            raise NoReplica(f"{len(self._waiting)} requests wait already", retry_after_seconds=1)
+        elif now >= deadline:
+            raise NoReplica(f"no engine had room within {self._wait_seconds:g} s", retry_after_seconds=1)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if front:
+            self._waiting.appendleft(turn)
+        else:
+            self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(deadline - now):
+                await turn
+        except TimeoutError:
+            return
+        except asyncio.CancelledError:
+            if turn.done():
+                self._wake()
+            raise
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    def _wake(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _wake_all(self) -> None:
+        for _ in range(len(self._waiting)):
+            self._wake()
+
+    # states
+    def eject(self, replica: Replica, reason: str) -> None:
+        """Out until it has generated a token again."""
+        replica.last_fault = reason
+        replica.pool.close()
+        if replica.state == "serving":
+            replica.become("ejected")
+            replica.ejected_at = monotonic()
+            self._keep_probing(replica)
+        for leg in list(replica.legs):
+            leg.replica_out(reason)
+
+    def drain(self, replica: Replica) -> None:
+        """No new requests; what runs goes on."""
+        replica.become("draining")
+        task = self._probing.pop(replica, None)
+        if task is not None:
+            task.cancel()
+
+    def restore(self, replica: Replica) -> None:
+        """Back after its next token."""
+        if replica.state == "draining":
+            replica.become("ejected")
+            self._keep_probing(replica)
+
+    def _keep_probing(self, replica: Replica) -> None:
+        if replica not in self._probing:
+            task = asyncio.get_running_loop().create_task(self._probe_until_back(replica))
+            self._probing[replica] = task
+            task.add_done_callback(lambda done: self._probing.pop(replica) if self._probing.get(replica) is done else 0)
+
+    async def _probe_until_back(self, replica: Replica) -> None:
+        pause = FIRST_PROBE_PAUSE_SECONDS
+        while (reason := await self._probe(replica)) is not None:
+            replica.last_fault = reason
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self._probe_seconds)
+        if replica.state == "ejected":
+            replica.become("serving")
+            self._wake_all()
+
+    async def watch(self) -> None:
+        """Probes, for ever, replicas from which nothing has come: a hang shows without a client in it."""
+        while True:
+            await asyncio.sleep(self._probe_seconds)
+            silent = [
+                replica
+                for replica in self.replicas.values()
+                if replica.state == "serving" and monotonic() - replica.progress_at >= self._probe_seconds
+            ]
+            for replica, reason in zip(silent, await asyncio.gather(*map(self._probe, silent)), strict=True):
+                if reason is not None and replica.state == "serving":
+                    self.eject(replica, f"probe: {reason}")
