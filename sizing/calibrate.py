@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sizing.calibration import CalibratedStart, Calibration
+from sizing.calibration import CalibratedSpeed, CalibratedStart, Calibration
 from sizing.device import Device, GpuFacts, find_gpu, known_gpus
 from sizing.engine_settings import EngineConfiguration, settings_of
 from sizing.errors import DocumentError, UnknownFact
@@ -19,8 +19,20 @@ SAME_MEMORY_BYTES = 12 * MIB
 
 def calibrate(logs: Iterable[Path], *, gpu: str | None, model: str | None, made_at: str | None = None) -> Calibration:
     """What the logs teach. `gpu` and `model` stand in for what a log does not say or sizing does not know by name."""
-    starts = tuple(calibrated_start(_read(log), origin=str(log), gpu=gpu, model=model) for log in logs)
-    return Calibration(made_at=made_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), starts=starts)
+    return calibration_of(calibrated_starts(logs, gpu=gpu, model=model), made_at=made_at)
+
+
+def calibrated_starts(logs: Iterable[Path], *, gpu: str | None, model: str | None) -> tuple[CalibratedStart, ...]:
+    """The same as rows of a document."""
+    return tuple(calibrated_start(_read(log), origin=str(log), gpu=gpu, model=model) for log in logs)
+
+
+def calibration_of(
+    starts: tuple[CalibratedStart, ...], speeds: tuple[CalibratedSpeed, ...] = (), *, made_at: str | None = None
+) -> Calibration:
+    """A document of today."""
+    stamp = made_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Calibration(made_at=stamp, starts=starts, speeds=speeds)
 
 
 def calibrated_start(text: str, *, origin: str, gpu: str | None = None, model: str | None = None) -> CalibratedStart:

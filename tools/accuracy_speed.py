@@ -14,10 +14,11 @@ from tools.speed_series import series_rows, series_seconds
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 HEAD = """\
-Each row is a serving run that somebody published, with its conditions; sizing replays its load (`sizing/closed_loop.py`)
-with the step times of `sizing/speed.py`. Given rows were collected before the model was written, extra rows are further
-pages of the same laboratories, read afterwards. Neither chose a factor, save where `chose` says which. Errors are of the
-predicted figure against the observed one; an interval is that of the predicted time, and of the throughput with it.
+Each row is a serving run that somebody published, with its conditions; sizing replays its load
+(`sizing/closed_loop.py`) with the step times of `sizing/speed.py`. Given rows were collected before the model was
+written, extra rows are further pages of the same laboratories, read afterwards. Neither chose a factor, save where
+`chose` says which. Errors are of the predicted figure against the observed one; an interval is that of the predicted
+time, and of the throughput with it.
 
 What the rows do not say is filled in and named in the last column. Where a page says H100 and not which, the row counts
 as the SXM card; the last column shows what sizing says of the PCIe card, which several such pages fit far better.
@@ -27,8 +28,9 @@ PEER = """\
 ### Beside AIConfigurator 0.12
 
 The peer (Apache-2.0, `aiconfigurator cli estimate`, its vLLM tables of 0.24, offline) was asked for the same rows by
-`tools/record_speed_peer.py`, and for every third load of the series whose model is in the catalogue. Only rows that both
-answer are compared; the peer predicts a steady state, so rows that are one burst are harder for it than for a replay.
+`tools/record_speed_peer.py`, and for every third load of the series whose model is in the catalogue. Only rows that
+both answer are compared; the peer predicts a steady state, so rows that are one burst are harder for it than for a
+replay.
 """
 SERIES = """\
 ### The series behind the factors of H100, H200 and B200
@@ -36,6 +38,11 @@ SERIES = """\
 `tools/fit_efficiency.py` chooses the factors marked `series` from these rows, with `--hold-out` each model from the
 others alone (the second table; where a model alone has a data type, its factors stay where the search starts).
 """
+GROUPS = ("rows", "n", "output throughput", "interval holds", "n", "time per token", "interval holds")
+COLUMNS = (
+    *("row", "engine", "load", "output tok/s", "predicted", "error", "TPOT or ITL", "predicted", "error"),
+    *("interval of time", "left open"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +71,6 @@ def speed_section() -> Section:
     rows = [row for row in speed_rows() if not row.left_out]
     compared = [_compare(row, predict(row)) for row in rows]
     given = [one for one in compared if one.row.use == "given"]
-    columns = ("row", "engine", "load", "output tok/s", "predicted", "error", "TPOT or ITL", "predicted", "error")
-    columns += ("interval of time", "left open")
     left_out = "\n".join(f"- {row.id}: {row.left_out}" for row in speed_rows() if row.left_out)
     parts = [
         HEAD,
@@ -73,7 +78,7 @@ def speed_section() -> Section:
             ("rows", "n", "throughput", "interval holds", "n", "time per token", "interval holds"), _groups(compared)
         ),
         "### Every row",
-        markdown_table(columns, (one.cells for one in compared)),
+        markdown_table(COLUMNS, (one.cells for one in compared)),
         f"Left out:\n\n{left_out}",
         PEER,
         _peer(compared),
@@ -154,18 +159,13 @@ def _peer(compared: Sequence[_Compared]) -> str:
     answers = yaml.safe_load((GOLDEN / "speed_peer.yaml").read_text(encoding="utf-8"))["answers"]
     every = [*compared, *(_compare(row, predict(row)) for row in series_as_rows())]
     lines, refused = [], []
-    for quantity, pair_of, key in (
-        ("output throughput", lambda one: one.rate, "output_tokens_per_second"),
-        ("time per token", lambda one: one.time, "tpot_ms"),
-    ):
+    for quantity, key in (("output throughput", "output_tokens_per_second"), ("time per token", "tpot_ms")):
         for name, wanted in (("rows of this page", False), ("loads of the series", True)):
-            both = [
-                (pair, answers[one.row.id][key] * _total_ratio(one.row, key))
-                for one in every
-                if one.row.id.startswith("series-") is wanted
-                and (pair := pair_of(one)) is not None
-                and key in answers.get(one.row.id, {})
-            ]
+            both = []
+            for one in every:
+                pair = one.rate if key == "output_tokens_per_second" else one.time
+                if pair and one.row.id.startswith("series-") is wanted and key in answers.get(one.row.id, {}):
+                    both.append((pair, answers[one.row.id][key] * _total_ratio(one.row, key)))
             if both:
                 theirs = median(abs(peer / pair.observed - 1) for pair, peer in both)
                 lines.append((quantity, name, str(len(both)), _median([pair for pair, _ in both]), f"{theirs:.1%}"))

@@ -54,7 +54,9 @@ START = {
     "request_us": 15.0,
     "overlap_power": 3.0,
 }
-PULL, SMALLEST_STEP, LARGEST_ERROR = 0.0015, 0.03, 0.8
+PULL, SMALLEST_STEP, LARGEST_ERROR = 0.0015, 0.06, 0.8
+EVERY = 3
+"""Holding out fits every third row: it chooses nearly the same factors in a third of the time."""
 
 
 @dataclass(kw_only=True)
@@ -100,7 +102,7 @@ def hold_out() -> list[dict[str, object]]:
     answers: list[dict[str, object]] = []
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.model == model]
-        fit([row for row in rows if row.model != model])
+        fit([row for row in rows if row.model != model][::EVERY])
         errors = [seconds / row.seen_seconds - 1 for row, seconds in zip(own, series_seconds(own), strict=True)]
         absolute = sorted(abs(error) for error in errors)
         answers.append(

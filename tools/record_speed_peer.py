@@ -2,25 +2,24 @@
 """Ask AIConfigurator about the rows of docs/accuracy.md, and record its answers beside ours.
 
     python -m venv /tmp/peer && /tmp/peer/bin/pip install aiconfigurator==0.12.0
-    .venv/bin/python -m tools.record_speed_peer --aiconfigurator /tmp/peer/bin/aiconfigurator
+    .venv/bin/python -m tools.record_speed_peer --python /tmp/peer/bin/python
 
 It runs offline from its own measured tables (Apache-2.0). It is asked for the mean lengths of a row and the largest
 batch that the row's concurrency and the cache allow; what it cannot answer is recorded in its own words.
 """
 
 import argparse
+import json
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from sizing.catalogue import catalogue_text
-from sizing.errors import UnknownFact
 from tools.speed_rows import SpeedRow, batch_limit, series_as_rows, speed_rows
 
 RECORD = Path(__file__).resolve().parents[1] / "tests" / "golden" / "speed_peer.yaml"
@@ -33,32 +32,62 @@ SYSTEMS = {
     "L4": "l4",
     "B200": "b200_sxm",
 }
-ANSWER_SECONDS = 300
+ASKING = """
+import contextlib, io, json, sys
+from aiconfigurator.main import main
+for name, (batch, argv) in json.load(sys.stdin).items():
+    while True:
+        said = io.StringIO()
+        sys.argv = ["aiconfigurator", *argv, "--batch-size", str(batch)]
+        try:
+            with contextlib.redirect_stdout(said):
+                main()
+        except BaseException as error:
+            said.write(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        if "tokens/s:" in said.getvalue() or batch == 1:
+            break
+        batch = max(1, batch // 2)
+    print(json.dumps((name, batch, said.getvalue())), flush=True)
+"""
+"""Runs in the peer's interpreter; a batch that it says does not fit is halved until it answers."""
+
 _TPOT = re.compile(r"TPOT:\s+([\d.]+) ms")
 _RATE = re.compile(r"tokens/s:\s+([\d.]+)")
-_ERROR = re.compile(r"(?:Error|ERROR|\[E\]).*?[:\]]\s*(.+)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Answer:
-    tpot_ms: float | None = None
-    output_tokens_per_second: float | None = None
-    refused: str = ""
 
 
 def main() -> int:
     """Ask and record."""
     parser = argparse.ArgumentParser(description="Record what AIConfigurator says about the rows.")
-    parser.add_argument("--aiconfigurator", required=True, help="its command, in an environment of its own")
+    parser.add_argument("--python", required=True, help="the interpreter of the environment that it is installed in")
     arguments = parser.parse_args()
-    answers = {}
-    for row in _rows():
-        answer = _ask(arguments.aiconfigurator, row)
-        answers[row.id] = {key: value for key, value in vars(answer).items() if value}
-        print(f"{row.id}: {answers[row.id]}", file=sys.stderr)
+    answers: dict[str, dict[str, object]] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        questions = {}
+        for row in _rows():
+            if row.gpu not in SYSTEMS:
+                answers[row.id] = {"refused": f"no tables for {row.gpu}"}
+            else:
+                questions[row.id] = (batch_limit(row), _question(row, Path(directory)))
+        asked = subprocess.run(
+            [arguments.python, "-W", "ignore", "-c", ASKING],
+            input=json.dumps(questions),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    for line in asked.stdout.splitlines():
+        name, batch, said = json.loads(line)
+        answers[name] = _answer(batch, said)
     head = "# Made by tools/record_speed_peer.py: aiconfigurator 0.12.0 (Apache-2.0), `cli estimate`, vLLM tables.\n"
     RECORD.write_text(head + yaml.safe_dump({"answers": answers}, sort_keys=True, width=120), encoding="utf-8")
     return 0
+
+
+def _answer(batch: int, said: str) -> dict[str, object]:
+    tpot, rate = _TPOT.search(said), _RATE.search(said)
+    if tpot is None or rate is None:
+        return {"refused": (said.strip().splitlines() or ["no answer"])[-1][:160]}
+    return {"batch": batch, "tpot_ms": float(tpot[1]), "output_tokens_per_second": float(rate[1])}
 
 
 def _rows() -> Iterator[SpeedRow]:
@@ -66,31 +95,20 @@ def _rows() -> Iterator[SpeedRow]:
     yield from series_as_rows()
 
 
-def _ask(command: str, row: SpeedRow) -> _Answer:
-    system = SYSTEMS.get(row.gpu)
-    if system is None:
-        return _Answer(refused=f"no tables for {row.gpu}")
-    with tempfile.TemporaryDirectory() as directory:
-        try:
-            text = catalogue_text(f"models/{row.model.replace('/', '__')}.json")
-        except FileNotFoundError:
-            raise UnknownFact(f"{row.model} is not in the catalogue; the row cannot be asked") from None
-        (Path(directory) / "config.json").write_text(text, encoding="utf-8")
-        argv = [command, "cli", "estimate", "--model-path", directory, "--system", system, "--backend", "vllm"]
-        argv += ["--isl", str(round(row.prompt_tokens)), "--osl", str(round(row.output_tokens))]
-        argv += ["--batch-size", str(batch_limit(row)), "--tp-size", str(row.tensor_parallel_size)]
-        argv += ["--pp-size", str(row.pipeline_parallel_size)]
-        if row.prefix_tokens:
-            argv += ["--prefix", str(row.prefix_tokens)]
-        if row.stored_as is not None:
-            argv += ["--gemm-quant-mode", "int4_wo"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
-    said = done.stdout + done.stderr
-    tpot, rate = _TPOT.search(said), _RATE.search(said)
-    if tpot is None or rate is None:
-        errors = _ERROR.findall(said) or said.strip().splitlines()[-1:] or ["no answer"]
-        return _Answer(refused=str(errors[-1])[:160])
-    return _Answer(tpot_ms=float(tpot[1]), output_tokens_per_second=float(rate[1]))
+def _question(row: SpeedRow, directory: Path) -> list[str]:
+    """Its command line, without the batch."""
+    name = row.model.replace("/", "__")
+    home = directory / name
+    home.mkdir(exist_ok=True)
+    (home / "config.json").write_text(catalogue_text(f"models/{name}.json"), encoding="utf-8")
+    argv = ["cli", "estimate", "--model-path", str(home), "--system", SYSTEMS[row.gpu], "--backend", "vllm"]
+    argv += ["--isl", str(round(row.prompt_tokens)), "--osl", str(round(row.output_tokens))]
+    argv += ["--tp-size", str(row.tensor_parallel_size), "--pp-size", str(row.pipeline_parallel_size)]
+    if row.prefix_tokens:
+        argv += ["--prefix", str(row.prefix_tokens)]
+    if row.stored_as is not None:
+        argv += ["--gemm-quant-mode", "int4_wo"]
+    return argv
 
 
 if __name__ == "__main__":

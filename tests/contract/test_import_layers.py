@@ -20,6 +20,7 @@ LAYERS = (
         "model_config",
     },
     {"calibration", "start_up_log", "relays", "wish", "serving"},
+    {"speed_reports"},
     {"plan", "measure_gpus"},
     {"measure"},
     {"device", "model_shape", "observation"},
@@ -32,6 +33,7 @@ LAYERS = (
     {"constraints"},
     {"engine_settings", "step_bytes", "step_operations"},
     {"efficiency"},
+    {"stage_time"},
     {"speed"},
     {"closed_loop", "step_seconds", "bounds"},
     {"memory_budget", "answer"},
@@ -52,6 +54,7 @@ LAYERS = (
     {"judge"},
     {"report_summary"},
     {"recommend", "recommend_site", "probe", "fetch", "explain", "report_page", "schema", "calibrate", "accuracy"},
+    {"calibrate_speed"},
     {"recommend_page"},
     {"verify"},
 )
