@@ -1,10 +1,8 @@
 """Context: does the window hold what was promised, and is what passes it refused before an engine sees it?
 
 Lengths are counted in the model's own tokens: with its tokenizer, plus what the chat template adds, which one short
-request tells (the server's count less ours). A prompt beyond `max_input_tokens` asks for the whole answer that the
-window leaves to prompts within it, so it is too long by either reading. That a refused
-request's id is absent from the engines' logs proves something only if the ids of accepted ones are in them, so that is
-asked first.
+request tells (the server's count less ours). That a refused request's id is absent from the engines' logs proves
+something only if the ids of accepted ones are in them, so that is asked first.
 """
 
 import time
@@ -67,8 +65,7 @@ def context(
     wanted: list[tuple[Record, int]] = []
     for share in SHARES:
         tokens = round(max_input_tokens * share)
-        answer = ANSWER_TOKENS if share < 1 else max(ANSWER_TOKENS, window_tokens - max_input_tokens)
-        record = send(f"{share:.0%}".rstrip("%"), max(1, tokens - added), answer)
+        record = send(f"{share:.0%}".rstrip("%"), max(1, tokens - added), ANSWER_TOKENS)
         (accepted if share < 1 else refused)[f"a prompt of {tokens} tokens ({share:.0%} of max_input_tokens)"] = record
         wanted.append((record, tokens))
     half = window_tokens // 2
