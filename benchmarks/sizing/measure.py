@@ -14,11 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.sizing import simulation
 from benchmarks.sizing.sites import write_site
 
 ESTIMATE = ("estimate", "--json", "--model", "Qwen/Qwen3-32B", "--gpu", "NVIDIA H100 80GB HBM3")
 ONE_HOST = ("recommend", "--json", "--model", "Qwen/Qwen3-32B", "--gpu", "NVIDIA H100 80GB HBM3:8")
 WISH = ("--context", "32K", "--users", "64")
+THREE_MODELS = (
+    *("recommend", "--json", "--model", "Qwen/Qwen3-8B", "--model", "Qwen/Qwen3-32B"),
+    *("--model", "google/gemma-3-12b-it", "--gpu", "NVIDIA H100 80GB HBM3:8"),
+)
+TIMES = (
+    *("--people", "100", "--think-seconds", "30", "--prompt-tokens", "2000", "--output-tokens", "300"),
+    *("--ttft-ms", "2000", "--tpot-ms", "60"),
+)
 GPU_COUNTS = (1, 8, 40, 200, 1000)
 REPEATS = 5
 ANSWERS = (0, 3)
@@ -51,6 +60,8 @@ class Measured:
 
 def main(arguments: Sequence[str]) -> int:
     """Measures, prints a table, and says whether the promises hold."""
+    if list(arguments) == ["simulation"]:
+        return simulation.main()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__)
     parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each question; the median counts")
     parser.add_argument("--gpus", type=int, nargs="+", default=list(GPU_COUNTS), help="sizes of the sites")
@@ -69,6 +80,7 @@ def _questions(gpu_counts: Sequence[int]) -> list[tuple[str, tuple[str, ...], in
         ("estimate, one model on one GPU", ESTIMATE, None, Bound(cpu_seconds=0.5)),
         ("recommend, one model on 8 GPUs", (*ONE_HOST, *WISH), None, Bound(cpu_seconds=1.0)),
         ("the same, FP8 allowed", (*ONE_HOST, *WISH, "--quality", "balanced"), None, Bound(cpu_seconds=1.0)),
+        ("3 models on 8 GPUs, with times for people", (*THREE_MODELS, *TIMES), None, Bound(cpu_seconds=5.0)),
         ("the same, wish that cannot be met", (*ONE_HOST, "--context", "32K", "--users", "500"), None, Bound()),
     ]
     for count in gpu_counts:

@@ -24,7 +24,7 @@ from tests.command_line import llm_size
 H100 = "NVIDIA H100 80GB HBM3"
 ROOMY = EngineLimits(max_num_batched_tokens=1000, max_num_seqs=1000, kv_blocks=1e9, blocks_per_token=1.0)
 PEOPLE = ("--people", "200", "--think-seconds", "30", "--prompt-tokens", "3000", "--output-tokens", "300")
-TIMES = ("--ttft-ms", "1000", "--tpot-ms", "33")
+TIMES = ("--ttft-ms", "2000", "--tpot-ms", "60")
 
 
 def demand(**changes: object) -> Demand:
@@ -192,8 +192,8 @@ def test_the_command_line_answers_with_intervals_growth_and_a_dead_engine() -> N
 
     speed = json.loads(first.stdout)[0]["speed"]
     assert first.stdout == second.stdout
-    assert speed["ttft_seconds"]["low"] <= speed["ttft_seconds"]["likely"] <= speed["ttft_seconds"]["high"] <= 1.0
-    assert speed["tpot_seconds"]["high"] <= 0.033
+    assert speed["ttft_seconds"]["low"] <= speed["ttft_seconds"]["likely"] <= speed["ttft_seconds"]["high"] <= 2.0
+    assert speed["tpot_seconds"]["high"] <= 0.060
     assert speed["growth"]["factor"] >= 1
     assert {"calibrated"} == {speed["provenance"]}
     assert isinstance(speed["one_engine_less"]["meets"], bool)
