@@ -211,11 +211,10 @@ class Continuation:
         stop = choice.get("stop_reason")
         if self._stops is not None and kind in {"content", "text"}:
             enough = self.completion_tokens + self._pending_count > self._asked.min_tokens
-            text, across = self._stops.add(text, enough=enough)
+            by = stop if finish == "stop" and isinstance(stop, str) else None
+            text, across = self._stops.add(text, enough=enough, last=finish is not None, stop=by)
             if across is not None:
                 finish, stop, self.stopped_here, self._fresh = "stop", across, True, False
-            elif finish is not None:
-                text += self._stops.finish(stop if isinstance(stop, str) else None)
         made = self._made_chunk(text, finish=finish, stop=stop, kind=kind, like=chunk)
         if finish is None:
             self._write(encoded(made))

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -63,8 +63,7 @@ class EngineConnection(asyncio.Protocol):
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  narrows for the type checker
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
 
     def data_received(self, data: bytes) -> None:
         if self._listener is None:  # an idle engine has nothing to say

@@ -21,10 +21,10 @@ class StopStrings:
         """What comes next is another engine's text."""
         self._before, self._since = self._all_tail, ""
 
-    def add(self, text: str, *, enough: bool) -> tuple[str, str | None]:
+    def add(self, text: str, *, enough: bool, last: bool, stop: str | None) -> tuple[str, str | None]:
         """(text that may go out, the stop string that was completed across the seam, if any).
 
-        `enough` says whether the answer is longer than min_tokens."""
+        `enough`: the answer is longer than min_tokens. `last`: the engine says that it is over, by `stop` if by one."""
         found = None
         if self._before and len(self._since) < self._reach:
             known = len(self._since)
@@ -35,18 +35,19 @@ class StopStrings:
         if found is not None:
             stop, excess = found
             return self._cut(stop, excess), stop
+        if last:
+            out, self._held = self._held, ""
+            return self._without(out, stop), None
         if self._include or not self._reach:
             out, self._held = self._held, ""
         else:
             out, self._held = self._held[: -self._reach], self._held[-self._reach :]
         return out, None
 
-    def finish(self, stop: str | None) -> str:
-        """What is still held, less the stop string that the engine says it ended with."""
-        out, self._held = self._held, ""
-        if stop is not None and not self._include and out.endswith(stop):
-            out = out[: -len(stop)]
-        return out
+    def _without(self, text: str, stop: str | None) -> str:
+        if stop is not None and not self._include and text.endswith(stop):
+            return text[: -len(stop)]
+        return text
 
     def _across(self, known: int) -> tuple[str, int] | None:
         """A stop string that begins before the seam and ends in what is new: (it, characters behind it)."""
