@@ -6,7 +6,7 @@ VENV := .venv/bin
 ANSIBLE_PLAYBOOKS := site.yml playbooks
 export UV_SYSTEM_CERTS ?= 1
 
-.PHONY: help setup demo demo-down test lint unit lab-tier live lock artifacts vault schema clean
+.PHONY: help setup demo demo-down test lint unit lab-tier live accept lock artifacts vault schema clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lab-tier: setup ## The lab tier: real systemd hosts, needs root
 
 live: setup ## The live tier: a real GPU; skips with a reason where there is none
 	@$(VENV)/python -m pytest -m live tests/live -s
+
+accept: setup ## Measure and judge a living site, signed: make accept SITE=inventories/<site> [ARGS="--disturb --key FILE"]
+	@$(VENV)/llm-size accept $(or $(SITE),$(error name the site: make accept SITE=inventories/<site>)) $(ARGS)
 
 lock: setup ## Resolve the locks of engine and gateway again
 	@$(VENV)/python tools/lock.py

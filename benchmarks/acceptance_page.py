@@ -1,5 +1,6 @@
 """Acceptance page: one self-contained HTML file for somebody who was not there. No script, nothing from outside."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,6 +11,7 @@ from benchmarks import charts
 from benchmarks.acceptance import Acceptance
 from benchmarks.result import Distribution, Measurement, Series, SuiteResult
 
+OBJECTIVE_SUITE = "agreed_load"
 CHART_TITLES = {"TTFT": "time to first token", "ITL": "inter-token latency", "E2E": "end to end"}
 
 
@@ -27,6 +29,24 @@ class SuiteView:
 
     result: SuiteResult
     charts: tuple[Chart, ...]
+    times: tuple["Times", ...]
+
+    @property
+    def title(self) -> str:
+        """The suite in words, and the model it ran on."""
+        words = self.result.suite.replace("_", " ").capitalize()
+        return f"{words}: {self.result.subject}" if self.result.subject else words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """One latency of a suite beside its bound."""
+
+    name: str
+    p50: float
+    p95: float
+    p99: float
+    bound: float | None
 
 
 def render_page(acceptance: Acceptance) -> str:
@@ -35,12 +55,42 @@ def render_page(acceptance: Acceptance) -> str:
     picture = Markup(charts.predicted_against_measured(measured)) if measured else None  # noqa: S704  our own SVG
     return _template().render(
         acceptance=acceptance,
-        suites=[SuiteView(result=suite, charts=tuple(charts_of(suite))) for suite in acceptance.suites],
+        suites=[_view(suite, acceptance) for suite in acceptance.suites],
         predictions_chart=picture,
         passed_items=sum(item.status == "passed" for item in acceptance.checklist),
-        criteria=[(suite.suite, criterion) for suite in acceptance.suites for criterion in suite.criteria],
+        has_faults=any(suite.faults for suite in acceptance.suites),
+        met=sum(criterion.passed for suite in acceptance.suites for criterion in suite.criteria),
+        criteria_count=sum(len(suite.criteria) for suite in acceptance.suites),
         number=number,
     )
+
+
+def _view(suite: SuiteResult, acceptance: Acceptance) -> SuiteView:
+    bounds = _bounds(acceptance) if suite.suite == OBJECTIVE_SUITE else {}
+    return SuiteView(result=suite, charts=tuple(charts_of(suite, bounds)), times=_times(suite, acceptance))
+
+
+def _times(suite: SuiteResult, acceptance: Acceptance) -> tuple[Times, ...]:
+    """The table of objectives, for the suite that is judged by them."""
+    if suite.suite != OBJECTIVE_SUITE:
+        return ()
+    values = {measured.name: measured.value for measured in suite.measurements}
+    return tuple(
+        Times(
+            name=f"{title} ({key})",
+            p50=values[f"{key} p50"],
+            p95=values[f"{key} p95"],
+            p99=values[f"{key} p99"],
+            bound=_bounds(acceptance)[key],
+        )
+        for key, title in {**CHART_TITLES, "TPOT": "time per output token"}.items()
+        if key in _bounds(acceptance) and f"{key} p50" in values
+    )
+
+
+def _bounds(acceptance: Acceptance) -> dict[str, float | None]:
+    agreed = acceptance.criteria.objective
+    return {"TTFT": agreed.ttft_ms, "TPOT": agreed.tpot_ms, "E2E": agreed.e2e_ms}
 
 
 def number(value: float | None) -> str:
@@ -64,28 +114,31 @@ def _template() -> Template:
     return environment.get_template("acceptance.html.j2")
 
 
-def charts_of(suite: SuiteResult) -> list[Chart]:
+def charts_of(suite: SuiteResult, bounds: Mapping[str, float | None] | None = None) -> list[Chart]:
     """The pictures of one suite."""
+    place = f"{suite.suite}-{suite.subject}"
     found: list[Chart] = []
     if suite.rate_points:
         repeats = suite.rate_points[0].repeats
         caption = f"Saturation: each point is {repeats} repeat{'s' if repeats > 1 else ''}, warm-up left out"
-        found.append(_chart(charts.saturation_curve(suite.rate_points), caption))
+        found.append(_chart(charts.saturation_curve(suite.rate_points, name=f"saturation-{place}"), caption))
     for key, title in CHART_TITLES.items():
         same = [distribution for distribution in suite.distributions if distribution.name.split()[-1] == key]
         if any(distribution.count for distribution in same):
-            svg = charts.latency_cdf([_named(each) for each in same], title=title, name=f"{suite.suite}-{key}")
+            svg = charts.latency_cdf(
+                [_named(each) for each in same], title=title, name=f"{place}-{key}", bound=(bounds or {}).get(key)
+            )
             found.append(_chart(svg, f"{title.capitalize()}: how many came within how long"))
     added = [measured for measured in suite.measurements if measured.name.startswith("added ")]
     if added:
-        svg = charts.intervals([_short(measured) for measured in added], title="added ms")
+        svg = charts.intervals([_short(measured) for measured in added], title="added ms", name=f"intervals-{place}")
         found.append(_chart(svg, "What the way through the gateway adds; bars are 95 % intervals over pairs"))
     for unit in sorted({series.unit for series in suite.series}):
         lines = [series for series in suite.series if series.unit == unit]
         scaled = [_scaled(line) for line in lines] if unit == "bytes" else lines
         title = "MiB" if unit == "bytes" else unit
         caption = "Memory over the run" if unit == "bytes" else "Latency over the run"
-        found.append(_chart(charts.over_time(scaled, title=title, name=f"{suite.suite}-{unit}"), caption))
+        found.append(_chart(charts.over_time(scaled, title=title, name=f"{place}-{unit}"), caption))
     return found
 
 

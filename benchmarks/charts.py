@@ -38,11 +38,12 @@ _ON_WHITE = {
 }  # fmt: skip
 LOG_FROM_RATIO = 8  # below, a logarithmic axis has no numbers to show
 LOG_TICKS = (1.0, 2.0, 5.0)
+LOG_TICKS_UP_TO_RATIO = 200  # beyond, powers of ten alone have room for their numbers
 
 
-def saturation_curve(points: Sequence[RatePoint]) -> str:
+def saturation_curve(points: Sequence[RatePoint], *, name: str = "saturation") -> str:
     """Delivered tokens/s and TTFT over the offered rate; saturated rates are hollow and red."""
-    with _figure("saturation") as (figure, result):
+    with _figure(name) as (figure, result):
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2], "hspace": 0.12})
         offered = [point.offered_per_second for point in points]
         upper.plot(offered, [point.output_tokens_per_second for point in points], color=ONE, linewidth=1.6, zorder=2)
@@ -101,9 +102,9 @@ def latency_cdf(distributions: Sequence[Distribution], *, title: str, name: str,
     return result[0]
 
 
-def intervals(measurements: Sequence[Measurement], *, title: str) -> str:
+def intervals(measurements: Sequence[Measurement], *, title: str, name: str = "intervals") -> str:
     """Estimates with their 95 % intervals, one per row."""
-    with _figure("intervals-" + title, height=0.55 + 0.36 * len(measurements)) as (figure, result):
+    with _figure(name, height=0.55 + 0.36 * len(measurements)) as (figure, result):
         axes = figure.subplots()
         for row, measured in enumerate(reversed(measurements)):
             low = measured.value if measured.low is None else measured.low
@@ -199,7 +200,9 @@ def _figure(name: str, *, height: float = INCHES[1]) -> Iterator[tuple[Figure, l
 def _plain_numbers(axes: Axes) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
-            axis.set_major_locator(ticker.LogLocator(subs=LOG_TICKS, numticks=8))
+            low, high = axis.get_view_interval()
+            subs = LOG_TICKS if high <= low * LOG_TICKS_UP_TO_RATIO else (1.0,)
+            axis.set_major_locator(ticker.LogLocator(subs=subs, numticks=8))
             axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(ticker.NullFormatter())
 

@@ -1,7 +1,7 @@
 """The command line `llm-size`: parse, call, print, exit. What each verb does lives in its `cli_*` module.
 
-Exit codes: 0 yes, 1 the site differs from its plan (verify), 2 usage or bad input, 3 does not fit or refused,
-4 no GPU driver, 5 driver not loaded, 6 no GPU.
+Exit codes: 0 yes, 1 the site differs from its plan (verify) or is not accepted (accept), 2 usage or bad input,
+3 does not fit or refused, 4 no GPU driver, 5 driver not loaded, 6 no GPU, 7 invalid run (accept).
 """
 
 import contextlib
@@ -31,6 +31,7 @@ VERBS = {
     "check": "cli_site",
     "explain": "cli_site",
     "verify": "cli_verify",
+    "accept": "cli_accept",
     "fetch": "cli_fetch",
 }
 """Which module holds a verb: only the one that is called is imported, which halves the time of an answer."""
@@ -59,7 +60,7 @@ def _app(arguments: Sequence[str]) -> typer.Typer:
         name=PROGRAM,
         help="Size LLM serving before you boot it: what fits, what to run, and whether the living site agrees.",
         epilog="Exit codes: 0 yes, 1 site differs, 2 bad input, 3 does not fit or refused, "
-        "4 no GPU driver, 5 driver not loaded, 6 no GPU.",
+        "4 no GPU driver, 5 driver not loaded, 6 no GPU, 7 invalid run.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
