@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -96,6 +97,32 @@ def test_a_second_run_changes_nothing(deployed: Appliance) -> None:
     assert again.exit_code == 0, again.output
     assert {"h1": 0, "h2": 0, "h3": 0} == again.changed(), again.output
     print(f"\nsecond run: {time.monotonic() - begun:.0f} s")
+
+
+def test_a_quick_acceptance_writes_a_signed_bundle_with_evidence_of_the_run(deployed: Appliance) -> None:
+    key, made = deployed.directory / "signer", deployed.directory / "acceptance"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)
+    allowed = deployed.directory / "allowed"
+    allowed.write_text(f"lab@example.org {key.with_suffix('.pub').read_text()}", encoding="utf-8")
+
+    accepted = deployed.llm_size("accept", str(deployed.site), "--quick", "--key", str(key), "--output", str(made))
+
+    assert accepted.exit_code in {1, 7}, accepted.output  # a quick run accepts nothing; 7 on a busy machine
+    items = {one["item"]: one["status"] for one in json.loads((made / "report.json").read_text())["checklist"]}
+    by_evidence = ("single_endpoint", "routing", "cost_accounting", "budget_limit", "audit_trail")
+    assert {"passed"} == {items[item] for item in (*by_evidence, "engines_behind_gateway")}, accepted.output
+    assert "not available" == items["fallback"]
+    written = b"".join(path.read_bytes() for path in made.rglob("*") if path.is_file())
+    assert not any(secret.encode() in written for secret in secrets_of(deployed))
+
+    check = ("accept", "--check", str(made), "--allowed-signers", str(allowed))
+    whole = deployed.llm_size(*check)
+    (made / "raw" / "calls.jsonl").write_text("", encoding="utf-8")
+    touched = deployed.llm_size(*check)
+
+    assert (0, 1) == (whole.exit_code, touched.exit_code)
+    assert "signed by lab@example.org" in whole.output
+    assert "calls.jsonl: changed after it was signed" in touched.output
 
 
 def test_a_killed_api_server_leaves_no_orphan_and_the_engine_serves_again(deployed: Appliance) -> None:
