@@ -19,7 +19,12 @@ from benchmarks.summary_table import summary_table
 from benchmarks.validity import objections
 from sizing.errors import SizingError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Load, latency and truth of a site.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a traceback with variables would show keys
+    help="Load, latency and truth of a site.",
+)
 app.add_typer(suites, name="suite")
 _talk = Console(stderr=True)
 

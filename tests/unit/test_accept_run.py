@@ -198,7 +198,7 @@ def test_a_directory_that_holds_something_is_not_written_over(tmp_path: Path) ->
         bundle.new_bundle("lab", tmp_path)
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such-site"], ["--check", "no-such-bundle"], ["x", "--gateway", "h1"]])
+@pytest.mark.parametrize("arguments", [["no-such-site"], ["x", "--gateway", "h1"]])
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert 2 == run(["accept", *arguments])
     assert 1 == len(capfd.readouterr().err.strip().splitlines())
