@@ -143,7 +143,7 @@ def _prospects(
         if not found:
             nothing = Refused(gpu=row.nvml_name, reason=f"vLLM does not run {model.name} on it", ratio=inf)
             return min(reversed(refused), key=lambda one: one.ratio, default=nothing)
-        by_model.append(tuple(sorted(found, key=lambda one: one[0])))
+        by_model.append(tuple(sorted(found, key=lambda one: (one[0], one[1].fp8_steps))))
     fewest = sum(many[0][0] for many in by_model)
     bound = _cost(row, price, prices, fewest)
     return _Prospects(row=row, price=price, pool=pool, by_model=tuple(by_model), bound=bound)
@@ -170,8 +170,10 @@ def _settled(one: _Prospects, wish: Wish, prices: Prices | None, *, most: float)
     for many in one.by_model:
         best: Candidate | None = None
         for bound_count, candidate in many:
-            if best is not None and bound_count >= best.gpu_count:
+            if best is not None and bound_count > best.gpu_count:
                 break
+            if best is not None and bound_count == best.gpu_count and candidate.fp8_steps >= best.fp8_steps:
+                continue
             affordable = 1
             while affordable < _slots(one.pool, candidate.shape) and (
                 _cost(one.row, one.price, prices, (affordable + 1) * candidate.shape.gpu_count) <= most
@@ -181,7 +183,7 @@ def _settled(one: _Prospects, wish: Wish, prices: Prices | None, *, most: float)
             if not judged.meets_the_wish:
                 seen = Refused(gpu=one.row.nvml_name, reason=judged.rejection, ratio=judged.shortfall_ratio or inf)
                 rejection = seen if rejection is None or seen.ratio < rejection.ratio else rejection
-            elif best is None or judged.gpu_count < best.gpu_count:
+            elif best is None or (judged.gpu_count, judged.fp8_steps) < (best.gpu_count, best.fp8_steps):
                 best = judged
         if best is None:
             return Option(row=one.row, gpu_count=0, host_count=0, bill=None, cost=inf, engines=(), rejection=rejection)
