@@ -91,7 +91,7 @@ def latency_cdf(distributions: Sequence[Distribution], *, title: str, name: str,
             axes.plot(values, [share * 100 for share in shares], color=colour, linewidth=1.6, label=label)
         if bound is not None:
             axes.axvline(bound, color=BAD, linewidth=1, linestyle=":")
-            axes.annotate("agreed", (bound, 4), xytext=(3, 0), textcoords="offset points", color=BAD, fontsize=8)
+            axes.annotate("agreed", (bound, 94), xytext=(3, 0), textcoords="offset points", color=BAD, fontsize=8)
         drawn = [value for distribution in distributions for _, value in distribution.quantiles if value > 0]
         if drawn and max(drawn) > LOG_FROM_RATIO * min(drawn):
             axes.set_xscale("log")

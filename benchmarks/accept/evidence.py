@@ -168,7 +168,8 @@ def _cost_accounting(seen: Seen) -> Judged:
     wrong: list[str] = []
     expected: dict[str, list[float]] = {}
     tokens = 0
-    for call in seen.answered:
+    counted = [call for call in seen.through_gateway if call.prompt_tokens is not None]
+    for call in counted:
         rows = [row for row in seen.rows.get(call.request_id, ()) if row.status != "failure"]
         if len(rows) != 1:
             wrong.append(f"{call.request_id} has {len(rows)} rows after {seen.spend.waited_seconds:.0f} s")
@@ -183,9 +184,9 @@ def _cost_accounting(seen: Seen) -> Judged:
             )
         elif not math.isclose(row.spend, price, rel_tol=RELATIVE_TOLERANCE, abs_tol=1e-15):
             wrong.append(f"{call.request_id}: booked {row.spend:.9g}, the plan's prices make {price:.9g}")
-    known = {call.request_id for call in seen.answered}
+    known = {call.request_id for call in counted}
     wrong += [
-        f"{call_id}: {row.spend:.9g} booked for a call without a whole answer"
+        f"{call_id}: {row.spend:.9g} booked for a call whose client was told no usage"
         for call_id, rows in seen.rows.items()
         for row in rows
         if row.spend and call_id not in known

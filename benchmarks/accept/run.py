@@ -132,9 +132,9 @@ class AcceptanceRun:
                 chat = partial(book.chat, gateway_url, model=priced[0].name, output_tokens=BUDGET_CHAT_TOKENS)
                 budget = spend_a_budget(chat, keys, model=priced[0], secret=key.secret, alias=f"{alias}-budget")
             hashes = sorted({call.key_hash for call in book.calls if call.base_url == gateway_url})
-            answered = sum(call.answered for call in book.calls if call.base_url == gateway_url)
+            booked = sum(call.prompt_tokens is not None for call in book.calls if call.base_url == gateway_url)
             self.tell("reading journals and the spend log (the gateway books in batches)")
-            ended = observer.end(key_hashes=hashes, awaited_count=answered)
+            ended = observer.end(key_hashes=hashes, awaited_count=booked)
         (raw / "calls.jsonl").write_text("".join(call.model_dump_json() + "\n" for call in book.calls), "utf-8")
         return Seen(
             plan=plan,

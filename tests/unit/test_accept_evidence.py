@@ -148,7 +148,7 @@ def test_a_run_in_which_everything_held_passes_all_eight_items() -> None:
         ("routing", lambda s: rebooked(s, "r-1-0", deployment_id=f"h3-{QWEN}"), "r-1-0 is booked on"),
         ("cost_accounting", lambda s: rebooked(s, "r-1-0", completion_tokens=6), "booked 10 + 6 tokens"),
         ("cost_accounting", lambda s: rebooked(s, "r-1-0", spend=0.000021), "booked 2.1e-05"),
-        ("cost_accounting", lambda s: rebooked(s, "r-9-0", spend=0.00001), "without a whole answer"),
+        ("cost_accounting", lambda s: rebooked(s, "r-9-0", spend=0.00001), "was told no usage"),
         ("cost_accounting", lambda s: without(s, "r-3-0"), "r-3-0 has 0 rows"),
         ("audit_trail", lambda s: without(s, "r-9-0"), "1 calls of key aaaaaaaa were refused, 0 are booked"),
         ("audit_trail", lambda s: rebooked(s, "r-2-0", key_hash=BUDGET_KEY), "r-2-0 is not under its key"),
