@@ -59,7 +59,7 @@ def test_two_tokens_hit_fifteen_and_a_half_of_128_experts_when_each_visits_eight
     model = load_model_facts("Qwen/Qwen3-30B-A3B")
     reads = step_bytes(model, shards=1, stage=pipeline_stages(48, 1)[0], element_bytes=2, kv_element_bytes=2).experts[0]
 
-    assert (8.0, 15.5) == (pytest.approx(reads.hit_count(1)), pytest.approx(reads.hit_count(2)))
+    assert pytest.approx((8.0, 15.5)) == (reads.hit_count(1), reads.hit_count(2))
     assert 3 * 2048 * 768 * 2 == reads.bytes_per_expert
 
 
@@ -112,8 +112,8 @@ def test_a_closed_loop_of_equal_steps_is_counted_by_hand() -> None:
         concurrency=2,
     )
 
-    assert (0.06, 200.0) == (pytest.approx(result.duration_seconds), pytest.approx(result.output_tokens_per_second))
-    assert (0.01, 0.01) == (pytest.approx(result.ttft_seconds), pytest.approx(result.tpot_seconds))
+    assert pytest.approx((0.06, 200.0)) == (result.duration_seconds, result.output_tokens_per_second)
+    assert pytest.approx((0.01, 0.01)) == (result.ttft_seconds, result.tpot_seconds)
 
 
 def test_a_cache_for_one_request_answers_them_one_after_the_other() -> None:
