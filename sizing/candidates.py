@@ -93,7 +93,7 @@ def loaded(candidate: Candidate, pool: Pool, wish: Wish, engines_at_most: int | 
         return candidate
     configuration, device = candidate.configuration, pool.device
     on_cpu = device.accelerator == "cpu"
-    slots = 1 if on_cpu else engine_slots(pool.island_sizes, candidate.shape) * pool.host_count
+    slots = (1 if on_cpu else engine_slots(pool.island_sizes, candidate.shape)) * pool.host_count
 
     def on_processor(in_flight: int) -> EngineConfiguration:
         return cpu_configuration(configuration.model, device, wish=replace(wish, users_count=in_flight))

@@ -19,7 +19,8 @@ from sizing.islands import FreeDevices, Pool, pools_of
 from sizing.model_facts import ModelFacts
 from sizing.reasons import devices_text
 from sizing.request import ModelRequest, Objective, Quality
-from sizing.units import ceil_div, gib_text
+from sizing.site_wish import wish_of
+from sizing.units import gib_text
 from sizing.wish import Wish
 
 REASONS_PER_REFUSAL = 12
@@ -133,16 +134,6 @@ def place(
             return _place(largest_first, site, wishes)
         except DoesNotFit:
             raise as_requested from None
-
-
-def wish_of(request: ModelRequest, *, objective: Objective, quality: Quality) -> Wish:
-    """What one of the request's engines must offer."""
-    return Wish(
-        context_tokens=request.context_tokens,
-        users_count=ceil_div(request.users, request.replicas),
-        objective=objective,
-        quality=quality,
-    )
 
 
 def _demand(one: tuple[ModelRequest, ModelFacts], site: _Site, wish: Wish) -> int:

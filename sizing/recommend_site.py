@@ -1,7 +1,8 @@
 """Recommend for a site: the plan, from its inventory, its measured hardware and its request."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 from sizing.candidates import Candidate
@@ -25,6 +26,7 @@ from sizing.plan import (
 )
 from sizing.reasons import alternative_text, choices_of
 from sizing.relays import Relay, Replica, deployment_of
+from sizing.replicas import gateway_reasons, with_replicas
 from sizing.request import ModelRequest
 from sizing.site import Site, load_site
 from sizing.units import GIB, round_up
@@ -55,8 +57,14 @@ def recommend_site(directory: Path) -> RecommendedSite:
     """The plan for a site, from its inventory, its measured hardware and its request."""
     site = load_site(directory)
     facts = {model.name: _facts_for(model, site.model_store) for model in site.request.models}
-    placement = place(
+    wanted, why = with_replicas(
         [(model, facts[model.name]) for model in site.request.models],
+        site.hardware,
+        objective=site.request.objective,
+        quality=site.request.quality,
+    )
+    placement = place(
+        wanted,
         site.hardware,
         objective=site.request.objective,
         quality=site.request.quality,
@@ -90,7 +98,9 @@ def recommend_site(directory: Path) -> RecommendedSite:
         models=models,
         decisions=tuple(_decision(weighed, placement) for weighed in placement.weighed),
     )
-    return RecommendedSite(plan=plan, reasons=placement.reasons, rejections=placement.rejections)
+    return RecommendedSite(
+        plan=plan, reasons=(*why, *placement.reasons, *gateway_reasons(placement)), rejections=placement.rejections
+    )
 
 
 def _facts_for(model: ModelRequest, model_store: Path) -> ModelFacts:
@@ -155,13 +165,16 @@ def _decision(weighed: Weighed, placement: Placement) -> Decision:
         if candidate not in mine:
             name = alternative_text(candidate.configuration, candidate.shape, wished_model=asked_name)
             rejected.setdefault(name, candidate.rejection or _also_possible(candidate, first))
+    wish = weighed.wish
+    if first.prospect is not None:
+        wish = replace(wish, users_count=max(1, ceil(first.prospect.in_flight)))
     return Decision(
         model=weighed.request.name,
         choices=choices_of(
             first.configuration,
             first.answer,
             first.shape,
-            weighed.wish,
+            wish,
             wished_model=asked_name,
             engine_count=1,
             capacity_count=first.capacity_count,

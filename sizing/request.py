@@ -11,6 +11,23 @@ Objective = Literal["throughput", "latency", "context"]
 Quality = Literal["strict", "balanced"]
 
 
+class LoadRequest(Part):
+    """What people will ask of a model and how fast they want it; one of `users`, `people`, `rate`."""
+
+    users: int | None = Field(default=None, gt=0, description="requests in flight, always")
+    people: int | None = Field(default=None, gt=0, description="people who ask, read, think and ask again")
+    think_seconds: float | None = Field(default=None, ge=0, description="between an answer and the next question")
+    rate: float | None = Field(default=None, gt=0, description="requests per second")
+    prompt_tokens: int = Field(gt=0, description="mean")
+    output_tokens: int = Field(gt=0, description="mean")
+    spread_ratio: float = Field(default=0.3, ge=0, description="standard deviation as a share of the means")
+    prefix_hit_ratio: float = Field(default=0.0, ge=0, lt=1, description="share of prompts that the prefix cache has")
+    ttft_ms: float | None = Field(default=None, gt=0, description="slowest tolerable first token")
+    tpot_ms: float | None = Field(default=None, gt=0, description="slowest tolerable further token")
+    percentile: Literal[50, 90, 95, 99] = Field(default=95, description="of the requests that must meet the times")
+    certainty: Literal["safe", "likely"] = Field(default="safe", description="safe: at the slow end of the interval")
+
+
 class ModelRequest(Part):
     """One model that clients will call by `name`."""
 
@@ -19,7 +36,8 @@ class ModelRequest(Part):
     context_tokens: int = Field(gt=0, description="window: prompt and answer together")
     output_tokens: int = Field(gt=0, description="share of the window that is kept for the answer")
     users: int = Field(default=8, gt=0, description="requests in flight, over all replicas")
-    replicas: int = Field(default=1, gt=0)
+    replicas: int = Field(default=1, gt=0, description="derived where `load` is given and this is not")
+    load: LoadRequest | None = None
     hosts: tuple[str, ...] | None = Field(
         default=None, description="hosts that may carry it; default: every engine host"
     )
@@ -106,8 +124,11 @@ class Request(Document):
         return self
 
     def digest(self) -> str:
-        """Of the wish and the criteria; a request without criteria keeps the digest that it always had."""
+        """Of the wish and the criteria; a request without criteria and loads keeps the digest that it always had."""
         content = self.model_dump(mode="json")
         if self.acceptance is None:
             del content["acceptance"]
+        for model in content["models"]:
+            if model["load"] is None:
+                del model["load"]
         return digest_of(content)

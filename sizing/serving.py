@@ -15,64 +15,20 @@ Simplified: no speculative tokens, one priority, and a preempted request finds n
 """
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil, inf
 
 from sizing.arrivals import Source
-from sizing.quantiles import Distribution, Quantiles
+from sizing.quantiles import Quantiles
+from sizing.served import EngineLimits, Served, StepSeconds
 
-StepSeconds = Callable[[int, int, int, float], float]
-"""Seconds of one step: decoding requests, all their context tokens, prefill tokens, pairs of a prefill token with one
-that it attends to."""
+__all__ = ["EngineLimits", "Served", "StepSeconds", "simulate"]
 
 MOST_WAITING = 20_000
 """A queue this long never ends: the engine is beyond its limit, and the simulation stops."""
 
 LONGEST_RATIO = 4
 """So many times the asked time is simulated at most while the last measured requests are answered."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineLimits:
-    """What bounds the batch of one engine.
-
-    A request of n tokens holds `fixed_blocks + n * blocks_per_token`. `prefix_hit_ratio`: share of each prompt that
-    the prefix cache has.
-    """
-
-    max_num_batched_tokens: int
-    max_num_seqs: int
-    kv_blocks: float
-    blocks_per_token: float
-    fixed_blocks: float = 0.0
-    prefix_hit_ratio: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """What the requests saw that came within the measured time, and what the engine did during it.
-
-    `good_ratio`: requests that met both times of the objective. `overloaded`: the queue grew without end.
-    """
-
-    ttft_seconds: Distribution
-    tpot_seconds: Distribution
-    itl_seconds: Distribution
-    e2e_seconds: Distribution
-    requests_per_second: float
-    output_tokens_per_second: float
-    prompt_tokens_per_second: float
-    good_per_second: float
-    good_ratio: float
-    in_flight_mean: float
-    busy_ratio: float
-    kv_used_ratio: float
-    preempted_count: int
-    refused_count: int
-    simulated_seconds: float
-    overloaded: bool
 
 
 class _Request:

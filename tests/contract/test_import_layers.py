@@ -7,6 +7,7 @@ SIZING = Path(__file__).resolve().parents[2] / "sizing"
 LAYERS = (
     {"units", "errors", "plan_diff"},
     {"documents", "quantiles", "arrivals"},
+    {"served"},
     {"acceptance_criteria"},
     {
         "catalogue",
@@ -39,7 +40,7 @@ LAYERS = (
     {"memory_budget", "answer"},
     {"estimate"},
     {"islands", "version_differences"},
-    {"prospect"},
+    {"prospect", "site_wish"},
     {"reasons", "vllm_options"},
     {"loaded"},
     {"candidates"},
@@ -48,6 +49,7 @@ LAYERS = (
     {"changes", "page_figures", "buy", "feel"},
     {"feel_figures"},
     {"placement"},
+    {"replicas"},
     {"site"},
     {"verdicts"},
     {"judge_edges", "judge_engines", "judge_models", "judge_spend"},
