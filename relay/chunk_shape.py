@@ -6,7 +6,7 @@ differs anywhere outside text and ids has another shape and is read as JSON.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 IDS = b'"token_ids":['
 PROMPT_IDS = b'"prompt_token_ids":['
@@ -19,6 +19,7 @@ class Shape:
     """One kind of text (content, reasoning, text) on one leg, and what the client gets instead."""
 
     kind: str
+    thinking: bool
     head: bytes
     middle: bytes
     end: bytes
@@ -74,6 +75,7 @@ def shape_of(event: bytes, *, kind: str, identity: bytes) -> Shape | None:
     middle = event[text.end() : ids_start]
     return Shape(
         kind=kind,
+        thinking=kind.startswith("reasoning"),
         head=event[:start],
         middle=middle,
         end=event[close:],
@@ -89,4 +91,4 @@ def translated(shape: Shape, *, kind: str, identity: bytes, model: Shape | None)
     else:
         out_head = identity + b'"choices":[{"index":0,"delta":{"%b":"' % kind.encode()
         out_tail = b'"},"logprobs":null,"finish_reason":null,"token_ids":null}]}\n\n'
-    return Shape(kind=kind, head=shape.head, middle=shape.middle, end=shape.end, out_head=out_head, out_tail=out_tail)
+    return replace(shape, kind=kind, out_head=out_head, out_tail=out_tail)

@@ -39,8 +39,10 @@ class Continuation:
         self._client_shapes: dict[str, Shape] = {}
         self._shapes: tuple[Shape, ...] = ()
         self._raw = False  # the present leg is a completion whose text goes into a chat
+        self._opened = False  # the chunk with the role is out
         self._fresh = True  # the present leg began with nothing delivered
         self._thinking = False
+        self._said = ""  # the kind of text that came last
         self._marker = ""  # the beginning of the end of a thought, held back
         self._stops = StopStrings(asked.stop, include=asked.include_stop) if asked.stop else None
         self._fast = not asked.stop and not asked.show_ids and not asked.continuous_usage
@@ -90,6 +92,8 @@ class Continuation:
                 ids = event[at + len(shape.middle) : -len(shape.end)]
                 if not ids.isdigit() and not ids.replace(b",", b"").isdigit():
                     break
+                if at > start:
+                    self._thinking = shape.thinking
                 self._count(ids, out=at > start)
                 self._write(shape.out_head + event[start:at] + shape.out_tail)
                 return None
@@ -157,8 +161,8 @@ class Continuation:
 
     def _opening(self, event: bytes) -> None:
         """The chunk with the role, once."""
-        if self.legs == 1 or not self._client_shapes.get("role"):
-            self._client_shapes["role"] = Shape(kind="role", head=b"", middle=b"", end=b"", out_head=b"", out_tail=b"")
+        if not self._opened:
+            self._opened = True
             self._write(self._as_ours(event if not self._asked.show_ids else self._with_prompt(event)) + b"\n\n")
 
     def _with_prompt(self, event: bytes) -> bytes:
@@ -209,7 +213,11 @@ class Continuation:
     ) -> str | None:
         """Writes one chunk, or keeps it if it is the last. `chunk` is the engine's own, if it fits the endpoint."""
         stop = choice.get("stop_reason")
-        if self._stops is not None and kind in {"content", "text"}:
+        if self._stops is not None:
+            if kind != self._said and text:
+                if held := self._stops.switch():
+                    self._write(encoded(self._made_chunk(held, finish=None, stop=None, kind=self._said)))
+                self._said = kind
             enough = self.completion_tokens + self._pending_count > self._asked.min_tokens
             by = stop if finish == "stop" and isinstance(stop, str) else None
             text, across = self._stops.add(text, enough=enough, last=finish is not None, stop=by)

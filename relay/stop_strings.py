@@ -44,6 +44,12 @@ class StopStrings:
             out, self._held = self._held[: -self._reach], self._held[-self._reach :]
         return out, None
 
+    def switch(self) -> str:
+        """What follows is another kind of text (an answer after a thought). Returns what was held of the last."""
+        out, self._held = self._held, ""
+        self._before = self._since = self._all_tail = ""
+        return out
+
     def _without(self, text: str, stop: str | None) -> str:
         if stop is not None and not self._include and text.endswith(stop):
             return text[: -len(stop)]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from benchmarks.fault_engine.asked import Asked
 from benchmarks.fault_engine.faults import DURING, Fault
+from benchmarks.fault_engine.model import END_THINK
 from benchmarks.fault_engine.replies import DONE, Replies, error_body, error_event
 from benchmarks.fault_engine.sequence import Sequence
 from benchmarks.null_replies import EVENT_STREAM_HEAD, frame, json_reply
@@ -199,8 +200,9 @@ class Exchange:
                 step = sequence.step(engine.character.tokens_per_chunk)
                 engine.counters["generation_tokens"] += len(step.tokens)
                 self._tokens += len(step.tokens)
+                hidden = step.tokens[-1:] == (END_THINK,)  # a parser says nothing at the end of a thought
                 if self._asked.stream and (
-                    step.text or self._asked.return_token_ids or step.finish_reason or not step.reasoning
+                    step.text or step.reasoning or self._asked.return_token_ids or step.finish_reason or not hidden
                 ):
                     pieces.append(self._replies.chunk(sequence, step))
         over = all(sequence.finish_reason for sequence in self._sequences)

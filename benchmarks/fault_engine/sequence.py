@@ -4,6 +4,7 @@ As in vLLM 0.32: an unfinished character is held back (its token goes out withou
 could still become a stop string; what is unfinished at the end is dropped.
 """
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from random import Random
 
@@ -54,7 +55,7 @@ class Sequence:
         self._held = model.held_back(self.prompt)
         self._last = self.prompt[-1] if self.prompt else 0
         self._eos_every = 0 if asked.ignore_eos else eos_every
-        self._thinking = reasoning_every if asked.chat and self._last == model.THINK else 0
+        self._thinking = reasoning_every if _thinks(self.prompt) else 0
         self._random = None
         if asked.temperature > 0:
             self._random = Random(f"{nonce if asked.seed is None else asked.seed}/{index}")
@@ -99,6 +100,9 @@ class Sequence:
         spoken = "" if stopped else self._decoded(token)
         if token == model.END_THINK:
             self._thinking = 0
+            if not asked.chat:  # no parser there: the mark is text like any other, as with Qwen3
+                spoken = model.SPECIAL[model.END_THINK]
+        thinking = thinking if asked.chat else 0
         if not thinking:
             self._text += spoken
         if stopped and len(self.tokens) > asked.min_tokens:
@@ -142,3 +146,9 @@ class Sequence:
                 self.stop_reason = stop
                 return True
         return False
+
+
+def _thinks(prompt: Items[int]) -> bool:
+    """Whether a thought has begun and not ended, in whatever request the ids come."""
+    last = next((token for token in reversed(prompt) if token in {model.THINK, model.END_THINK}), None)
+    return last == model.THINK
