@@ -218,7 +218,7 @@ def _point(group: Group, demand: Demand) -> LoadPoint:
         ttft_seconds=_range(*(one.ttft_seconds.at(at) for one in (fast, likely, slow))),
         tpot_seconds=_range(*(one.tpot_seconds.at(at) for one in (fast, likely, slow))),
         output_tokens_per_second=_range(*(one.output_tokens_per_second * count for one in (slow, likely, fast))),
-        meets=shortfall_of(judged, demand, engine_count=count) is None,
+        meets=shortfall_of(judged, demand) is None,
     )
 
 
@@ -229,7 +229,7 @@ def _growth(group: Group, demand: Demand) -> Growth:
     def broken(factor: float, *, to_the_end: bool = False) -> str:
         more = demand.times(factor)
         seen = served_by(group, more, slowness_ratio=slowness, requests=SEARCH_REQUESTS, to_the_end=to_the_end)
-        missed = shortfall_of(seen, more, engine_count=group.engine_count)
+        missed = shortfall_of(seen, more)
         return missed.text if missed else ""
 
     low, high, then = 1.0, 2.0, ""
@@ -269,7 +269,7 @@ def _one_less(group: Group, demand: Demand) -> tuple[str | None, Served | None]:
         return None, None
     fewer = replace(group, engine_count=group.engine_count - 1)
     seen = served_by(fewer, demand, slowness_ratio=slowness_of(group, demand))
-    missed = shortfall_of(seen, demand, engine_count=fewer.engine_count)
+    missed = shortfall_of(seen, demand)
     return missed.text if missed else "", seen
 
 

@@ -144,7 +144,7 @@ def _simulated(configure: Configure, demand: Demand, count: int, *, to_the_end: 
             requests=SCREENING_REQUESTS,
             to_the_end=to_the_end,
         )
-        missed = shortfall_of(seen, demand, engine_count=count)
+        missed = shortfall_of(seen, demand)
         if seen.in_flight_mean <= in_flight or missed is None:
             break
         in_flight = ceil(seen.in_flight_mean)

@@ -37,6 +37,7 @@ class Served:
     tpot_seconds: Distribution
     itl_seconds: Distribution
     e2e_seconds: Distribution
+    offered_per_second: float
     requests_per_second: float
     output_tokens_per_second: float
     prompt_tokens_per_second: float

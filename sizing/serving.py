@@ -81,7 +81,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
     finish_steps: list[int] = []
     partial: _Request | None = None
     now, step, decoding, context, used = 0.0, 0, 0, 0, 0.0
-    measured_open, good, preempted, refused, late_first, late_each = 0, 0, 0, 0, 0, 0
+    measured_open, good, preempted, refused, late_first, late_each, offered = 0, 0, 0, 0, 0, 0, 0
     answered, made_tokens, prompt_tokens, busy, area, peak_used = 0, 0, 0, 0.0, 0.0, 0.0
     overloaded = False
     while now < seconds or measured_open > 0:
@@ -91,6 +91,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
             waiting.append(request)
             if warm_up_seconds <= arrival < seconds:
                 measured_open += 1
+                offered += 1
         if len(waiting) > MOST_WAITING or now > LONGEST_RATIO * seconds:
             overloaded = True
             break
@@ -250,6 +251,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
         tpot_seconds=tpot.distribution(),
         itl_seconds=itl.distribution(),
         e2e_seconds=finished,
+        offered_per_second=offered / window,
         requests_per_second=answered / window,
         output_tokens_per_second=made_tokens / window,
         prompt_tokens_per_second=prompt_tokens / window,

@@ -15,6 +15,7 @@ from sizing.gateway_load import Stream, Streaming, gateway_loads
 from sizing.islands import Pool, pool_of_catalogue
 from sizing.model_facts import load_model_facts
 from sizing.prices import Prices, bill_for
+from sizing.prospect import group_of, served_by, shortfall_of
 from sizing.recommend import Recommended, recommend
 from sizing.serving import EngineLimits
 from sizing.speed import StepTime
@@ -198,6 +199,18 @@ def test_the_command_line_answers_with_intervals_growth_and_a_dead_engine() -> N
     assert {"calibrated"} == {speed["provenance"]}
     assert isinstance(speed["one_engine_less"]["meets"], bool)
     assert 1 == sum(load["chosen"] for load in json.loads(first.stdout)[0]["gateway"])
+
+
+def test_a_small_part_of_a_load_that_is_met_is_met_whatever_chance_brings() -> None:
+    times = Objectives(ttft_ms=2000, tpot_ms=60)
+    load = demand(rate_per_second=4.0, objectives=times)
+    candidate = asked(H100, 1, load).ranked[0].candidate
+    group = group_of(candidate.configuration, candidate.answer, load, engine_count=1)
+
+    # 400 Poisson arrivals are 20 more or fewer than expected; that is no queue that grows.
+    missed = [shortfall_of(served_by(group, load.times(0.25), requests=400, seed=seed), load) for seed in range(6)]
+
+    assert [None] * 6 == missed
 
 
 def test_what_to_buy_is_the_cheapest_of_the_operators_prices(tmp_path: Path) -> None:
