@@ -130,7 +130,7 @@ def _compare(row: SpeedRow, said: Prediction) -> _Compared:
         f"{row.prompt_tokens:.0f} in, {row.output_tokens:.0f} out, {row.concurrency} in flight, {row.request_count}",
         *_cells(rate, unit),
         *_cells(time, " ms"),
-        f"{low:.2f} to {high:.2f}" + ("" if all(pair.holds for pair in (rate, time) if pair) else " **no**"),
+        f"{low:.2f} to {high:.2f}" + ("" if all(pair.holds for pair in (rate, time) if pair) else ", missed"),
         note,
     )
     return _Compared(row=row, rate=rate, time=time, cells=cells)
@@ -157,6 +157,8 @@ def _cells(pair: _Pair | None, unit: str) -> tuple[str, str, str]:
 
 def _peer(compared: Sequence[_Compared]) -> str:
     answers = yaml.safe_load((GOLDEN / "speed_peer.yaml").read_text(encoding="utf-8"))["answers"]
+    if not answers:
+        return "Nothing is recorded yet."
     every = [*compared, *(_compare(row, predict(row)) for row in series_as_rows())]
     lines, refused = [], []
     for quantity, key in (("output throughput", "output_tokens_per_second"), ("time per token", "tpot_ms")):

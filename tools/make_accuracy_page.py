@@ -13,10 +13,16 @@ from pathlib import Path
 from tools.accuracy_kv import kv_section
 from tools.accuracy_memory import memory_section
 from tools.accuracy_sections import Section
+from tools.accuracy_speed import speed_section
 from tools.accuracy_weights import weights_section
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
-SECTIONS: tuple[Callable[[], Section], ...] = (kv_section, weights_section, memory_section)
+SECTIONS: tuple[Callable[[], Section], ...] = (
+    kv_section,
+    weights_section,
+    memory_section,
+    speed_section,
+)
 HEAD = """\
 <!-- Made by tools/make_accuracy_page.py. Do not edit: a test fails when it is stale. -->
 # Accuracy
