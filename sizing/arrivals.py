@@ -14,7 +14,6 @@ from functools import cache
 from heapq import heappop, heappush
 from math import exp, inf, log, sqrt
 from random import Random
-from statistics import NormalDist
 from typing import Literal, Protocol
 
 QUANTILES_COUNT = 2048
@@ -42,6 +41,8 @@ class Lengths:
 def _table(mean_tokens: int, spread_ratio: float, maximum_tokens: int | None) -> tuple[int, ...]:
     if spread_ratio == 0:
         return (max(1, min(mean_tokens, maximum_tokens or mean_tokens)),)
+    from statistics import NormalDist  # noqa: PLC0415 - slow to import, and every verb would wait for it
+
     variance = log(1 + spread_ratio**2)
     normal = NormalDist(log(mean_tokens) - variance / 2, sqrt(variance))
     lengths = [exp(normal.inv_cdf((number + 0.5) / QUANTILES_COUNT)) for number in range(QUANTILES_COUNT)]
