@@ -124,18 +124,16 @@ class Driver:
             wanted = stream.wants
             stream.on_ready(mask)
             if stream.outcome:
-                del streams[descriptor]
-                self._finish(stream)
+                self._leave(descriptor, stream)
             elif stream.wants != wanted:
                 self._epoll.modify(descriptor, stream.wants)
 
     def stop(self) -> None:
         """Starts nothing more and gives up what is in flight."""
         self._stopping = True
-        for stream in list(self._streams.values()):
+        for descriptor, stream in list(self._streams.items()):
             stream.give_up("abandoned")
-            self._finish(stream)
-        self._streams.clear()
+            self._leave(descriptor, stream)
 
     def run(self) -> None:
         """To the end, blocking."""
@@ -168,7 +166,15 @@ class Driver:
             if sequence not in self._prepared:
                 self._prepared[sequence] = self._workload.first(sequence)
 
+    def _leave(self, descriptor: int, stream: Stream) -> None:
+        """A stream is over. The epoll must forget it first: a process that is being started elsewhere in this one holds
+        a copy of the socket for a moment, and closing ours would not take it out."""
+        self._epoll.unregister(descriptor)
+        del self._streams[descriptor]
+        self._finish(stream)
+
     def _finish(self, stream: Stream) -> None:
+        stream.close()
         record = stream.record(origin_ns=self._origin_ns)
         if self._load.workload.turns > 1 and record.outcome == OK and not self._stopping:
             following = self._workload.following(stream.call, answer_of(record.body))
@@ -192,9 +198,8 @@ class Driver:
             else:
                 outcome = "silent" if silent > patience.silence_seconds else ""
             if outcome:
-                del self._streams[descriptor]
                 stream.give_up(outcome)
-                self._finish(stream)
+                self._leave(descriptor, stream)
 
     def _sample(self, now: int) -> None:
         used = process_time_ns()

@@ -89,6 +89,11 @@ class Stream:
         """Ends the stream from outside: patience is over or the run is."""
         self._end(outcome, detail)
 
+    def close(self) -> None:
+        """Lets go of the socket, which nobody may be waiting for any more."""
+        if self.socket is not None:
+            self.socket.close()
+
     def record(self, *, origin_ns: int) -> Record:
         """The stream's life, relative to the origin. The last thing asked of a stream: it lets go of its parser."""
         del self._parser  # parser and stream hold each other
@@ -251,8 +256,6 @@ class Stream:
         self.outcome = outcome
         self._detail = (self._detail or self._log.error or detail.encode())[:DETAIL_BYTES]
         self.ended_ns = self._log.done_ns or monotonic_ns()
-        if self.socket is not None:
-            self.socket.close()
 
 
 def _new_socket(family: int) -> CSocket:

@@ -39,19 +39,22 @@ class Trial:
     stall_seconds: float
     repeats: int = 1
     ejected: Callable[[Engine], bool] | None = None  # as the relay sees it
+    outstanding: Callable[[Engine], int] | None = None  # requests that it has there
 
 
 class Victims(list[Kind]):
-    """Engines in turn; `current` is the one that is broken now."""
+    """Engines in turn, or the busiest where that is known: prompts return to the engine that has their cache, so that
+    the other may have none to lose. `current` is the one that is broken now."""
 
-    def __init__(self, engines: Sequence[Kind]) -> None:
+    def __init__(self, engines: Sequence[Kind], outstanding: Callable[[Engine], int] | None) -> None:
         super().__init__(engines)
+        self._outstanding = outstanding
         self._turn: Iterator[Kind] = cycle(engines)
         self.current = engines[0]
 
     def following(self) -> Kind:
         """The next one."""
-        self.current = next(self._turn)
+        self.current = next(self._turn) if self._outstanding is None else max(self, key=self._outstanding)
         return self.current
 
 
@@ -111,7 +114,7 @@ def _fault(
     mend_it: Callable[[Kind], None],
     silent: bool = False,
 ) -> Fault:
-    victims, ejected = Victims(engines), trial.ejected
+    victims, ejected = Victims(engines, trial.outstanding), trial.ejected
 
     def mend() -> None:
         """Also waits until the relay has found out, so that the next run begins with all engines."""

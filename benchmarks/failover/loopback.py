@@ -58,11 +58,14 @@ def relay_site(
         def ejected(engine: Engine) -> bool:
             return relay.state_of(engine.name) == "ejected"
 
+        def outstanding(engine: Engine) -> int:
+            return relay.outstanding_at(engine.name)
+
         lost = Fault(name="relay killed (kill -9)", inject=relay.kill, streams_may_break=True, repeats=trial.repeats)
         yield Site(
             name=APPLIANCE,
             target=Target(base_url=f"{relay.address}/v1", model=model, key_variable=KEY_VARIABLE),
-            faults=[*faults_of(engines, dataclasses.replace(trial, ejected=ejected)), lost],
+            faults=[*faults_of(engines, dataclasses.replace(trial, ejected=ejected, outstanding=outstanding)), lost],
             books=[Book(name="relay ledger", read=relay.entries)],
             meters=lambda: process_meters("relay", lambda: relay.process),
         )

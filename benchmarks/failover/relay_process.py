@@ -88,11 +88,18 @@ class RelayProcess:
 
     def state_of(self, replica: str) -> str:
         """serving, ejected or draining; empty = it does not say."""
+        return str(self._replica(replica).get("state", ""))
+
+    def outstanding_at(self, replica: str) -> int:
+        """Requests that it has there."""
+        return int(self._replica(replica).get("outstanding_requests", 0))
+
+    def _replica(self, name: str) -> dict[str, Any]:
         try:
             status = self._ask("/relay/status")
         except (URLError, OSError, ValueError):
-            return ""
-        return next((str(entry["state"]) for entry in status["replicas"] if entry["id"] == replica), "")
+            return {}
+        return next((entry for entry in status["replicas"] if entry["id"] == name), {})
 
     def entries(self) -> dict[str, Tokens]:
         """What the ledger says of each request that ended."""
