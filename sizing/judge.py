@@ -10,6 +10,7 @@ from http import HTTPStatus
 from sizing.judge_edges import judge_edges
 from sizing.judge_engines import judge_engine
 from sizing.judge_models import judge_journal, judge_model
+from sizing.judge_relays import judge_relays
 from sizing.judge_spend import judge_spend
 from sizing.observation import CallObservation, GatewayObservation, Observation
 from sizing.plan import Plan
@@ -22,6 +23,7 @@ def judge(plan: Plan, observation: Observation) -> Report:
     checks = (
         *_hosts(plan, observation),
         *_engines(plan, observation),
+        *judge_relays(plan, observation),
         *_gateways(plan, observation),
         *(check for model in plan.models for check in judge_model(plan, model, observation)),
         *judge_journal(observation),
@@ -37,7 +39,7 @@ def judge(plan: Plan, observation: Observation) -> Report:
         observed_seconds=observation.seconds,
         checks=checks,
         engines=tuple(_engines_seen(plan, observation)),
-        calls=tuple(_calls_seen(plan, observation)),
+        calls=tuple(_calls_seen(observation)),
     )
 
 
@@ -134,8 +136,7 @@ def _engines_seen(plan: Plan, observation: Observation) -> Iterator[EngineSeen]:
         )
 
 
-def _calls_seen(plan: Plan, observation: Observation) -> Iterator[CallSeen]:
-    names = {one.id: f"{one.host}/{one.engine}" for model in plan.models for one in model.deployments}
+def _calls_seen(observation: Observation) -> Iterator[CallSeen]:
     for host, gateway in observation.gateways.items():
         for call in gateway.calls:
             yield CallSeen(
@@ -143,7 +144,7 @@ def _calls_seen(plan: Plan, observation: Observation) -> Iterator[CallSeen]:
                 model=call.model,
                 kind=call.kind,
                 status=call.status,
-                served_by=_server_of(call, names),
+                served_by=_server_of(call, observation),
                 prompt_tokens=call.prompt_tokens,
                 completion_tokens=call.completion_tokens,
                 first_token_seconds=call.first_token_seconds,
@@ -151,8 +152,9 @@ def _calls_seen(plan: Plan, observation: Observation) -> Iterator[CallSeen]:
             )
 
 
-def _server_of(call: CallObservation, names: dict[str, str]) -> str | None:
-    """The engine that answered. A refusal may name a deployment, too, though none was asked."""
-    if call.status != HTTPStatus.OK or call.deployment_id is None:
+def _server_of(call: CallObservation, observation: Observation) -> str | None:
+    """The engine that answered, by its journal; the gateway knows the relay alone. More than one when it was resumed.
+    A refusal may name a deployment, too, though none was asked."""
+    if call.status != HTTPStatus.OK:
         return None
-    return names.get(call.deployment_id, call.deployment_id)
+    return ", ".join(observation.engines_named_by(call.request_id)) or call.deployment_id

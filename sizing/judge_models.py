@@ -21,7 +21,7 @@ def judge_model(plan: Plan, model: PlannedModel, observation: Observation) -> It
         if gateway is None or gateway.error:
             continue
         subject = model.name if len(plan.gateway.hosts) == 1 else f"{model.name} at {host}"
-        yield _deployments(subject, model, gateway)
+        yield _deployments(plan, subject, model, gateway)
         yield _window(plan, subject, model, gateway, observation)
         yield _chat(subject, _call(gateway, model, "chat"))
         yield _stream(subject, _call(gateway, model, "stream"))
@@ -53,13 +53,13 @@ def judge_journal(observation: Observation) -> Iterator[Check]:
     )
 
 
-def _deployments(subject: str, model: PlannedModel, gateway: GatewayObservation) -> Check:
-    planned = sorted(one.api_base for one in model.deployments)
+def _deployments(plan: Plan, subject: str, model: PlannedModel, gateway: GatewayObservation) -> Check:
+    planned = sorted(one.api_base for one in plan.gateway.deployments if one.model == model.name)
     declared = sorted(one.api_base for one in gateway.declared if one.model == model.name)
     return compare(
         "model.deployments",
         subject,
-        "the gateway routes the model to the planned engines",
+        "the gateway routes the model to its relay and nowhere else",
         expected=", ".join(planned),
         seen=", ".join(declared) or "the gateway does not know the model",
         holds=declared == planned,

@@ -94,6 +94,24 @@ class EngineObservation(Part):
     journal_request_ids: tuple[str, ...] = Field(default=(), description="our ids that its journal holds")
 
 
+class ReplicaState(Part):
+    """One engine in the words of a relay."""
+
+    id: str
+    state: str
+
+
+class RelayObservation(Part):
+    """What one relay and its unit said after the calls."""
+
+    group: str
+    error: str = ""
+    active_state: str | None = None
+    status: int | None = Field(default=None, description="of /relay/status")
+    keyless_status: int | None = None
+    replicas: tuple[ReplicaState, ...] = ()
+
+
 class SpendRow(Part):
     """One row of LiteLLM's spend log."""
 
@@ -143,11 +161,25 @@ class Observation(Document):
     engines: dict[str, tuple[EngineObservation, ...]] = Field(default_factory=dict)
     gateways: dict[str, GatewayObservation] = Field(default_factory=dict)
     edges: dict[str, EdgeObservation] = Field(default_factory=dict)
+    relays: dict[str, tuple[RelayObservation, ...]] = Field(default_factory=dict)
     spend: SpendObservation | None = None
 
     def engine(self, host: str, name: str) -> EngineObservation | None:
         """What was seen of one engine, or None."""
         return next((engine for engine in self.engines.get(host, ()) if engine.name == name), None)
+
+    def relay(self, host: str, group: str) -> RelayObservation | None:
+        """What was seen of one relay, or None."""
+        return next((relay for relay in self.relays.get(host, ()) if relay.group == group), None)
+
+    def engines_named_by(self, request_id: str) -> tuple[str, ...]:
+        """The engines whose journals hold the request id, as host/engine."""
+        return tuple(
+            f"{host}/{seen.name}"
+            for host, engines in self.engines.items()
+            for seen in engines
+            if request_id in seen.journal_request_ids
+        )
 
     def refused_before(self, host: str, name: str) -> int | None:
         """How often an engine had refused a chat before our calls, or None."""

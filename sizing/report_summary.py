@@ -9,6 +9,7 @@ from sizing.report import Check, Report
 GROUPS = {
     "host": "hosts answer",
     "engine": "engines run as planned",
+    "relay": "relays stand before all engines",
     "gateway": "gateway is up and locked",
     "model": "models answer, and refuse what cannot fit",
     "journal": "journals prove it",

@@ -140,6 +140,7 @@ def _boot(made: artifacts.Artifacts, *, bare: bool) -> None:
         return
     command = [str(LAB), "up", str(HOST_COUNT)]
     command += ["--bind", f"{GATEWAY_HOST}={made.gateway_wheels}:/srv/wheelhouse/gateway"]
+    command += ["--bind", f"{GATEWAY_HOST}={made.relay_wheels}:/srv/wheelhouse/relay"]
     for host in ENGINE_HOSTS:
         command += ["--bind", f"{host}={made.engine_wheels}:/srv/wheelhouse/vllm"]
     if bare:

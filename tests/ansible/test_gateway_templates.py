@@ -25,10 +25,6 @@ VARIABLES: dict[str, Any] = {
             "input_cost_per_token": 0.00000015,
             "output_cost_per_token": 0.0000006,
             "fallbacks": ["gemma"],
-            "deployments": [
-                {"id": "qwen-a", "api_base": "http://10.77.0.12:8000/v1", "served_model_name": "tiny-qwen3"},
-                {"id": "qwen-b", "api_base": "http://10.77.0.13:8000/v1", "served_model_name": "tiny-qwen3"},
-            ],
         },
         {
             "name": "gemma",
@@ -38,10 +34,17 @@ VARIABLES: dict[str, Any] = {
             "input_cost_per_token": 0,
             "output_cost_per_token": 0,
             "fallbacks": [],
-            "deployments": [
-                {"id": "gemma-a", "api_base": "http://10.77.0.13:8001/v1", "served_model_name": "tiny-gemma3"}
-            ],
         },
+    ],
+    "gateway_deployments": [
+        {"model": "qwen", "id": "qwen-a", "api_base": "http://10.77.0.12:8000/v1", "served_model_name": "tiny-qwen3"},
+        {
+            "model": "gemma",
+            "id": "gemma-a",
+            "api_base": "http://10.77.0.13:8001/v1",
+            "served_model_name": "tiny-gemma3",
+        },
+        {"model": "qwen", "id": "qwen-b", "api_base": "http://10.77.0.13:8000/v1", "served_model_name": "tiny-qwen3"},
     ],
     "gateway_router": {
         "strategy": "simple-shuffle",

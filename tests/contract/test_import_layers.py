@@ -52,7 +52,7 @@ LAYERS = (
     {"replicas"},
     {"site"},
     {"verdicts"},
-    {"judge_edges", "judge_engines", "judge_models", "judge_spend"},
+    {"judge_edges", "judge_engines", "judge_models", "judge_relays", "judge_spend"},
     {"judge"},
     {"report_summary"},
     {"recommend", "recommend_site", "probe", "fetch", "explain", "report_page", "schema", "calibrate", "accuracy"},

@@ -82,12 +82,17 @@ def observation_content() -> dict[str, Any]:
                 "key_alias": RUN,
                 "key_hash": "cafe",
                 "declared": [
-                    _declared(QWEN, "h2-tiny-qwen3", "http://10.77.0.12:8001/v1", 1536, 512),
-                    _declared(QWEN, "h3-tiny-qwen3", "http://10.77.0.13:8001/v1", 1536, 512),
-                    _declared(GEMMA, "h3-tiny-gemma3", "http://10.77.0.13:8002/v1", 768, 256),
+                    _declared(QWEN, "tiny-qwen3-relay", "http://127.0.0.1:4101/v1", 1536, 512),
+                    _declared(GEMMA, "tiny-gemma3-relay", "http://127.0.0.1:4102/v1", 768, 256),
                 ],
                 "calls": calls,
             }
+        },
+        "relays": {
+            "h1": [
+                _relay_seen(QWEN, ["h2-tiny-qwen3", "h3-tiny-qwen3"]),
+                _relay_seen(GEMMA, ["h3-tiny-gemma3"]),
+            ]
         },
         "spend": {
             "waited_seconds": 3.5,
@@ -208,6 +213,16 @@ def _seen(name: str, window_tokens: int, tokens: int, blocks: int, *, refused: i
     }
 
 
+def _relay_seen(group: str, replicas: list[str]) -> dict[str, Any]:
+    return {
+        "group": group,
+        "active_state": "active",
+        "status": 200,
+        "keyless_status": 401,
+        "replicas": [{"id": one, "state": "serving"} for one in replicas],
+    }
+
+
 def _declared(model: str, deployment: str, api_base: str, input_tokens: int, output_tokens: int) -> dict[str, Any]:
     return {
         "model": model,
@@ -225,7 +240,7 @@ def _calls(model: str, window_tokens: int, *, first_number: int) -> list[dict[st
         "model": model,
         "asked_output_tokens": 16,
         "status": 200,
-        "deployment_id": f"h3-{model}",
+        "deployment_id": f"{model}-relay",
         "text_characters": 61,
         "finish_reason": "length",
         "prompt_tokens": 34,

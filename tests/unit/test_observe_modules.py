@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from sizing.observation import EngineCounters, EngineObservation, GatewayObservation, SpendObservation
+from sizing.observation import (
+    EngineCounters,
+    EngineObservation,
+    GatewayObservation,
+    RelayObservation,
+    SpendObservation,
+)
 from tests.fakes.ansible_module import run_module
 from tests.fakes.replay import Asked, Reply, replaying
 
@@ -297,3 +303,37 @@ def test_a_database_that_refuses_is_an_observation(programs: Path) -> None:
     answer = run_module("observe_spend", database="litellm", key_hashes=["cafe"], awaited_count=1)
 
     assert "does not exist" in SpendObservation.model_validate(answer["observation"]).error
+
+
+def relay(asked: Asked) -> Reply:
+    """A relay with one engine that serves and one that it has ejected."""
+    if asked.key != ENGINE_KEY:
+        return Reply(status=401, content={"error": {"message": "Unauthorized"}})
+    serving = {"id": "qwen@h2", "state": "serving", "outstanding_requests": 3}
+    return Reply(content={"group": "qwen", "replicas": [serving, {"id": "qwen@h3", "state": "ejected"}]})
+
+
+def observe_relay(url: str) -> RelayObservation:
+    answer = run_module("observe_relay", group="qwen", url=url, model="tiny-qwen3", api_key=ENGINE_KEY)
+    return RelayObservation.model_validate(answer["observation"])
+
+
+def test_a_relay_is_observed_with_the_states_of_its_replicas(programs: Path) -> None:
+    program(programs, "systemctl", "echo active")
+
+    with replaying(relay) as server:
+        seen = observe_relay(server.url)
+
+    assert ("active", 200, 401) == (seen.active_state, seen.status, seen.keyless_status)
+    assert [("qwen@h2", "serving"), ("qwen@h3", "ejected")] == [(one.id, one.state) for one in seen.replicas]
+
+
+def test_a_relay_that_is_down_is_an_observation(programs: Path) -> None:
+    program(programs, "systemctl", "echo failed")
+
+    with replaying(relay) as server:
+        url = server.url
+    seen = observe_relay(url)
+
+    assert ("failed", None, ()) == (seen.active_state, seen.status, seen.replicas)
+    assert seen.error

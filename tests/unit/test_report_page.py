@@ -65,7 +65,7 @@ def test_a_good_page_says_so_and_shows_every_check() -> None:
     page = render_page(PLAN, report)
 
     assert "lab is what its plan says" in page
-    assert "43 / 43" in page
+    assert "49 / 49" in page
     assert "118,596" in page
     assert "What does not hold" not in page
     assert page.count('class="mark tick"') == len(report.checks)
@@ -74,7 +74,7 @@ def test_a_good_page_says_so_and_shows_every_check() -> None:
 def test_failures_stand_first_with_expected_seen_and_what_to_do() -> None:
     page = render_page(PLAN, small_gemma())
 
-    assert "2 of 43 checks do not hold at lab" in page
+    assert "2 of 49 checks do not hold at lab" in page
     failures = page.index("What does not hold")
     assert failures < page.index("The site</h2>")
     first = page[failures : page.index("The site</h2>")]
@@ -116,8 +116,8 @@ def test_the_terminal_summary_names_what_failed_and_what_to_do() -> None:
     assert "✘  20/21  engines run as planned" in text
     assert f"✘ h3/{GEMMA}: the engine's window is the plan's" in text
     assert "  seen      512 tokens" in text
-    assert text.rstrip().endswith("lab: 2 of 43 checks do not hold")
+    assert text.rstrip().endswith("lab: 2 of 49 checks do not hold")
 
 
 def test_the_verdict_of_a_good_site_is_one_line() -> None:
-    assert "lab: verified, all 43 checks hold" == verdict_line(report_of(observation_content()))
+    assert "lab: verified, all 49 checks hold" == verdict_line(report_of(observation_content()))

@@ -43,9 +43,9 @@ def test_a_site_that_is_as_planned_passes_every_check() -> None:
     report = judged()
 
     assert () == report.failed
-    # 3 hosts, 7 checks of each of 3 engines, 3 of the gateway, 6 of each of 2 models, the control, spend of 2 models
-    # and of the key
-    assert 3 + 3 * 7 + 3 + 2 * 6 + 1 + 2 + 1 == len(report.checks)
+    # 3 hosts, 7 checks of each of 3 engines, 3 of each of 2 relays, 3 of the gateway, 6 of each of 2 models, the
+    # control, spend of 2 models and of the key
+    assert 3 + 3 * 7 + 2 * 3 + 3 + 2 * 6 + 1 + 2 + 1 == len(report.checks)
 
 
 DEVIATIONS: dict[str, tuple[Callable[[Seen], object], set[tuple[str, str]]]] = {
@@ -94,16 +94,36 @@ DEVIATIONS: dict[str, tuple[Callable[[Seen], object], set[tuple[str, str]]]] = {
         {("gateway.version", "h1")},
     ),
     "a window declared too large": (
-        lambda seen: seen["gateways"]["h1"]["declared"][2].update(max_input_tokens=1024),
+        lambda seen: seen["gateways"]["h1"]["declared"][1].update(max_input_tokens=1024),
         {("model.window", GEMMA)},
     ),
     "no window declared": (
-        lambda seen: seen["gateways"]["h1"]["declared"][2].update(max_input_tokens=None),
+        lambda seen: seen["gateways"]["h1"]["declared"][1].update(max_input_tokens=None),
         {("model.window", GEMMA)},
     ),
-    "a replica that the gateway does not know": (
-        lambda seen: seen["gateways"]["h1"]["declared"].pop(0),
+    "a gateway that goes past the relay": (
+        lambda seen: seen["gateways"]["h1"]["declared"][0].update(api_base="http://10.77.0.12:8001/v1"),
         {("model.deployments", QWEN)},
+    ),
+    "a relay that does not answer": (
+        lambda seen: seen["relays"]["h1"][0].update(status=None, error="Connection refused"),
+        {("relay.answers", f"h1/{QWEN}")},
+    ),
+    "a relay that was not observed": (
+        lambda seen: seen["relays"]["h1"].pop(0),
+        {("relay.answers", f"h1/{QWEN}")},
+    ),
+    "an open relay": (
+        lambda seen: seen["relays"]["h1"][0].update(keyless_status=200),
+        {("relay.locked", f"h1/{QWEN}")},
+    ),
+    "an engine that its relay has ejected": (
+        lambda seen: seen["relays"]["h1"][0]["replicas"][1].update(state="ejected"),
+        {("relay.replicas", f"h1/{QWEN}")},
+    ),
+    "an engine that its relay does not know": (
+        lambda seen: seen["relays"]["h1"][0]["replicas"].pop(),
+        {("relay.replicas", f"h1/{QWEN}")},
     ),
     "a chat without text": (lambda seen: call(seen, GEMMA, "chat").update(text_characters=0), {("model.chat", GEMMA)}),
     "a chat answered by a fallback": (
