@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -41,6 +42,7 @@ class Appliance:
 
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    _gateway: str | None = None
 
     @property
     def site(self) -> Path:
@@ -91,6 +93,35 @@ class Appliance:
         assert outcome.exit_code == 0, outcome.output
         content: dict[str, str] = yaml.safe_load(outcome.output)
         return content
+
+    def gateway(self) -> str:
+        """Where this machine reaches the gateway; the way in is made once."""
+        if self._gateway is None:
+            self._gateway = self.lab("forward", "127.0.0.1:0", "h1:4000").split()[-1]
+        return f"http://{self._gateway}"
+
+    def replica_states(self, group: str) -> dict[str, str]:
+        """What the relay of a model says about each engine."""
+        return {row["id"]: row["state"] for row in self._replicas(group)}
+
+    def busy_hosts(self, group: str) -> list[str]:
+        """The hosts whose engine answers a request of this relay now."""
+        return [row["id"].partition("@")[2] for row in self._replicas(group) if row["outstanding_requests"]]
+
+    def _replicas(self, group: str) -> list[dict[str, Any]]:
+        content = json.loads(self.plan_path().read_text(encoding="utf-8"))["appliance_plan"]["gateway"]["relays"]
+        port = next(relay["port"] for relay in content if relay["group"] == group)
+        ask = (
+            "import os, urllib.request as u; "
+            f"r = u.Request('http://127.0.0.1:{port}/relay/status', "
+            "headers={'Authorization': 'Bearer ' + os.environ['VLLM_API_KEY']}); print(u.urlopen(r).read().decode())"
+        )
+        said = self.lab(
+            *("exec", "h1", "--", "systemd-run", "--quiet", "--pipe", "--wait", "--collect"),
+            *(f"--property=EnvironmentFile=/etc/relay/{group}.env", "/usr/bin/python3", "-c", ask),
+        )
+        rows: list[dict[str, Any]] = json.loads(said)["replicas"]
+        return rows
 
     def plan_path(self) -> Path:
         return self.site / "group_vars" / "all" / "appliance_plan.json"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.site.appliance import Appliance
+from tests.site.streaming import stream_chat
 from tools import artifacts
 
 pytestmark = [
@@ -136,6 +137,63 @@ def test_a_killed_api_server_leaves_no_orphan_and_the_engine_serves_again(deploy
     assert before
     assert set() == set(before) & set(after)
     assert len(after) == len(before)
+
+
+def test_a_stream_through_the_gateway_does_not_see_its_engine_die(deployed: Appliance) -> None:
+    url, key = deployed.gateway(), deployed.vault()["vault_gateway_master_key"]
+    body = {"model": "tiny-qwen3", "max_tokens": 1500, "messages": [{"role": "user", "content": "Count the stars."}]}
+    undisturbed = stream_chat(url, key, body)
+    killed: list[str] = []
+
+    def kill_the_engine_that_serves() -> None:
+        killed.extend(deployed.busy_hosts("tiny-qwen3"))
+        for host in killed:
+            deployed.lab("exec", host, "--", "systemctl", "kill", "--signal=KILL", "vllm@tiny-qwen3")
+
+    survived = stream_chat(url, key, body, act_after=20, act=kill_the_engine_that_serves)
+
+    assert len(killed) == 1
+    assert (200, []) == (survived.status, survived.errors)
+    assert survived.text == undisturbed.text
+    assert survived.finish_reasons == undisturbed.finish_reasons
+    assert survived.usages == undisturbed.usages
+    assert len(survived.ids) == 1
+    assert survived.ended_with_done
+    wait_until_engines_serve(deployed, (killed[0], "tiny-qwen3"))
+
+
+def test_a_drained_engine_stops_at_once_and_comes_back_with_its_golden_answer(deployed: Appliance) -> None:
+    target = ("-e", "drain_host=h2", "-e", "drain_engine=tiny-qwen3")
+
+    out = deployed.playbook("drain.yml", *target, "-e", "drain_state=out")
+    state = deployed.lab(
+        "exec", "h2", "--", "systemctl", "show", "-P", "ActiveState", "-P", "Result", "vllm@tiny-qwen3"
+    )
+    back = deployed.playbook("drain.yml", *target, "-e", "drain_state=in")
+
+    assert out.exit_code == 0, out.output
+    assert {"inactive", "success"} == set(state.split())
+    assert back.exit_code == 0, back.output
+    assert [] == deployed.busy_hosts("tiny-qwen3")
+
+
+def test_an_engine_that_answers_otherwise_than_when_it_was_deployed_stays_out(deployed: Appliance) -> None:
+    target = ("-e", "drain_host=h2", "-e", "drain_engine=tiny-qwen3")
+    golden = "/var/lib/vllm/golden/tiny-qwen3.json"
+    deployed.lab("exec", "h2", "--", "sed", "-i.kept", 's/"token_ids": \\[[0-9]*,/"token_ids": [1,/', golden)
+    try:
+        out = deployed.playbook("drain.yml", *target, "-e", "drain_state=out")
+        refused = deployed.playbook("drain.yml", *target, "-e", "drain_state=in")
+        states = deployed.replica_states("tiny-qwen3")
+    finally:
+        deployed.lab("exec", "h2", "--", "mv", f"{golden}.kept", golden)
+
+    assert out.exit_code == 0, out.output
+    assert refused.exit_code != 0
+    assert "answers otherwise than when it was deployed, from token 1" in refused.output
+    assert "serving" != states["tiny-qwen3@h2"]
+    back = deployed.playbook("drain.yml", *target, "-e", "drain_state=in")
+    assert back.exit_code == 0, back.output
 
 
 def test_a_site_survives_the_reboot_of_every_host(deployed: Appliance) -> None:
