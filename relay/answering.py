@@ -23,6 +23,8 @@ from relay.sending import Sender
 
 PREFILL_TOKENS_PER_SECOND = 500.0
 """A guess, slow on purpose: what a long prompt may take before its first byte is late."""
+WHOLE_TOKENS_PER_SECOND = 10.0
+"""The same for an answer that comes at once: no engine worth serving is slower for one client."""
 PROGRESS_SECONDS = 1.0
 _BOOKING: set[asyncio.Task[None]] = set()
 OUTCOMES = {"finished": "completed", "refused": "refused", "busy": "busy", "fault": "fault"}
@@ -65,7 +67,7 @@ class Answering:
             )
         else:
             self._text = Replay(asked, write=write)
-        self._whole = asked.how == "replay" and not asked.stream
+        self._whole = asked.whole
         self._wish = Wish(tokens=asked.tokens_guess, prefixes=prefixes_of(asked.body))
         self._begun = monotonic()
         self._legs: list[BookedLeg] = []
@@ -151,10 +153,14 @@ class Answering:
         self._replica = replica
         guess = self._text.prompt_tokens + self._text.completion_tokens or self._asked.prompt_tokens_guess
         seconds = self._config.first_byte_seconds + guess / PREFILL_TOKENS_PER_SECOND
+        if self._whole:  # its first byte is its last
+            choices = int(self._asked.body.get("n") or 1)
+            expected = min(self._asked.limit or self._config.max_model_len, self._config.max_model_len)
+            seconds += expected * choices / WHOLE_TOKENS_PER_SECOND
         leg = Leg(
             replica,
             sink=None if self._whole else self._feed,
-            first_byte_seconds=self._config.request_seconds_max if self._whole else seconds,
+            first_byte_seconds=seconds,
             stall_seconds=self._config.stall_seconds,
         )
         self._leg = leg
@@ -244,7 +250,9 @@ class Answering:
             return
         self._collected.write(last)
         asked = self._asked
-        whole = self._collected.whole(chat=asked.chat, show_ids=asked.show_ids, usage=usage)
+        whole = self._collected.whole(
+            chat=asked.chat, show_ids=asked.show_ids, usage=usage, fingerprint=self._text.fingerprint
+        )
         self._client.send_json(200, whole, **self._marks())
 
     async def _send_whole(self, end: LegEnd) -> None:

@@ -76,6 +76,22 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 """Values that ask for nothing, besides null, false, zero and empty."""
 
 
+ONLY_WHOLE = frozenset(
+    {
+        "best_of",
+        "echo",
+        "functions",
+        "logprobs",
+        "n",
+        "prompt_logprobs",
+        "tool_choice",
+        "tools",
+        "use_beam_search",
+    }
+)
+"""With these, a client that does not stream gets the engine's own JSON, since chunks do not tell all of it."""
+
+
 class BadRequest(Exception):
     """The client must change something."""
 
@@ -99,6 +115,12 @@ class Asked:
     min_tokens: int
     limit: int | None
     prompt_characters: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether the engine is asked for its whole answer at once, to be asked for again after a fault."""
+        unusual = self.because in {*ONLY_WHOLE, "prompt"} or any(self.body.get(key) for key in ONLY_WHOLE - {"n"})
+        return not self.stream and self.how == "replay" and (unusual or (self.body.get("n") or 1) != 1)
 
     @property
     def path(self) -> str:

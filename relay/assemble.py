@@ -15,7 +15,7 @@ class Collected:
         """One or more events."""
         self._chunks.append(data)
 
-    def whole(self, *, chat: bool, show_ids: bool, usage: dict[str, Any]) -> dict[str, Any]:
+    def whole(self, *, chat: bool, show_ids: bool, usage: dict[str, Any], fingerprint: Any) -> dict[str, Any]:
         """The answer."""
         events = [
             json.loads(event[6:]) for event in b"".join(self._chunks).split(b"\n\n") if event.startswith(b"data: {")
@@ -38,9 +38,7 @@ class Collected:
             choice |= {"token_ids": ids, "prompt_logprobs": None, "prompt_token_ids": prompt, "routed_experts": None}
         made["choices"] = [choice]
         made["service_tier"] = None
-        made["system_fingerprint"] = next(
-            (event["system_fingerprint"] for event in reversed(events) if "system_fingerprint" in event), None
-        )
+        made["system_fingerprint"] = fingerprint
         made["usage"] = {"prompt_tokens_details": None, "completion_tokens_details": None} | usage
         if chat:
             made |= {"prompt_logprobs": None, "prompt_token_ids": prompt, "prompt_text": None}

@@ -47,7 +47,7 @@ class Continuation:
         self._stops = StopStrings(asked.stop, include=asked.include_stop) if asked.stop else None
         self._fast = not asked.stop and not asked.show_ids and not asked.continuous_usage
         self._usage: dict[str, Any] | None = None
-        self._fingerprint: Any = None
+        self.fingerprint: Any = None
         self._last: dict[str, Any] | None = None  # the chunk with the finish reason, kept until the end
         self.legs = 0
         self.stopped_here = False  # the relay found the end, the engine does not know of it
@@ -136,7 +136,7 @@ class Continuation:
                 return self._choice(event, chunk, choices[0])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return f"an event that is none of vLLM's: {error!r}: {event[:120]!r}"
-        self._usage, self._fingerprint = chunk.get("usage"), chunk.get("system_fingerprint")
+        self._usage, self.fingerprint = chunk.get("usage"), chunk.get("systemfingerprint")
         return None
 
     def _choice(self, event: bytes, chunk: dict[str, Any], choice: dict[str, Any]) -> str | None:
@@ -292,7 +292,7 @@ class Continuation:
         if self._asked.continuous_usage:
             last["usage"] = self._counted()
         resumed = {"relay": {"legs": self.legs, "exact": self._asked.greedy}} if self.legs > 1 else {}
-        mark = {} if self._fingerprint is None else {"system_fingerprint": self._fingerprint}
+        mark = {} if self.fingerprint is None else {"systemfingerprint": self.fingerprint}
         if not self._asked.include_usage:
             return encoded(last | mark | resumed) + DONE
         head = {key: value for key, value in last.items() if key not in {"choices", "usage"}}

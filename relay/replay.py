@@ -81,7 +81,7 @@ class Replay:
         self._choices: dict[int, Choice] = {}
         self._head: dict[str, Any] | None = None
         self._usage: dict[str, Any] | None = None
-        self._fingerprint: Any = None
+        self.fingerprint: Any = None
         self._finished_on_leg = False
         self._spent: dict[str, Any] = {}
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
@@ -134,7 +134,7 @@ class Replay:
         if usage:
             self._account(usage, last=not chunk["choices"])
         if not chunk["choices"]:
-            self._usage, self._fingerprint = usage, chunk.get("system_fingerprint")
+            self._usage, self.fingerprint = usage, chunk.get("systemfingerprint")
             return None
         kept = []
         for choice in chunk["choices"]:
@@ -227,7 +227,7 @@ class Replay:
         head = self._head or {}
         usage = self._usage or self._counted()
         resumed = {"relay": {"legs": self.legs, "exact": True}} if self.legs > 1 else {}
-        mark = {} if self._fingerprint is None else {"system_fingerprint": self._fingerprint}
+        mark = {} if self.fingerprint is None else {"systemfingerprint": self.fingerprint}
         if self._asked.include_usage:
             return encoded(head | {"choices": [], "usage": usage} | mark | resumed) + DONE
         return (encoded(head | {"choices": []} | resumed) if resumed else b"") + DONE

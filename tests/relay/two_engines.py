@@ -1,0 +1,206 @@
+"""Two fault engines behind one relay, a third one beside it that says what is right, and a client that listens."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from benchmarks.fault_engine.process import FaultProcess
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+KEY = "a-key-of-the-engines"
+START_SECONDS = 60.0
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+STALL_SECONDS = 0.4
+
+
+@dataclass(kw_only=True)
+class Heard:
+    """What a client was told."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
+    body: Any = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream's last word was the end mark."""
+        return self.events[-1:] == ["[DONE]"]
+
+    @property
+    def chunks(self) -> list[dict[str, Any]]:
+        """Events that are JSON."""
+        return [json.loads(event) for event in self.events if event != "[DONE]"]
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The error that was said, if any."""
+        return next((chunk["error"] for chunk in self.chunks if "error" in chunk), None)
+
+    @property
+    def choices(self) -> list[dict[str, Any]]:
+        """All pieces of all choices."""
+        return [choice for chunk in self.chunks if "error" not in chunk for choice in chunk["choices"]]
+
+    @property
+    def texts(self) -> dict[tuple[int, str], str]:
+        """Text by choice and kind."""
+        found: dict[tuple[int, str], str] = {}
+        for choice in self.choices:
+            for kind, text in (choice.get("delta") or {"text": choice.get("text")}).items():
+                if isinstance(text, str) and kind != "role":
+                    found[choice["index"], kind] = found.get((choice["index"], kind), "") + text
+        return {key: text for key, text in found.items() if text}
+
+    @property
+    def finish(self) -> list[tuple[int, str, Any]]:
+        """Finish reasons, each with its stop reason."""
+        return sorted(
+            (choice["index"], choice["finish_reason"], choice.get("stop_reason"))
+            for choice in self.choices
+            if choice["finish_reason"]
+        )
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Ids, if the client asked for them."""
+        return [token for choice in self.choices for token in choice.get("token_ids") or ()]
+
+    @property
+    def logprob_tokens(self) -> list[str]:
+        """Names of tokens in the log probabilities."""
+        found: list[str] = []
+        for choice in self.choices:
+            logprobs = choice.get("logprobs") or {}
+            found += [entry["token"] for entry in logprobs.get("content") or ()] or logprobs.get("tokens") or []
+        return found
+
+    @property
+    def usage(self) -> list[dict[str, Any]]:
+        """Usage records: there must be one."""
+        return [chunk["usage"] for chunk in self.chunks if "error" not in chunk and not chunk["choices"]]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """All that must be the same with and without a fault."""
+        return {
+            "done": self.done,
+            "error": self.error,
+            "texts": self.texts,
+            "finish": self.finish,
+            "ids": self.token_ids,
+            "logprobs": self.logprob_tokens,
+            "usage": self.usage,
+            "identities": len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in self.chunks}),
+            "roles": sum("role" in (choice.get("delta") or {}) for choice in self.choices),
+        }
+
+
+class TwoEngines:
+    """The site; a context."""
+
+    def __init__(self, folder: Path, *, character: tuple[str, ...] = (), **config: Any) -> None:
+        pace = ("--ttft-ms", "5", "--itl-ms", "2", "--eos-every", "0", *character)
+        self.engines = {name: FaultProcess.start(*pace, key=KEY, name=name) for name in ("a", "b", "right")}
+        self.right = self.engines.pop("right")
+        document: dict[str, Any] = {
+            "schema_version": 1,
+            "group": "fault",
+            "served_model_name": "fault",
+            "port": 0,
+            "replicas": [{"id": name, "api_base": f"{one.address}/v1"} for name, one in self.engines.items()],
+            "max_model_len": 8192,
+            "ledger_directory": str(folder),
+            "stall_seconds": STALL_SECONDS,
+            "first_byte_seconds": 2.0,
+            "probe_seconds": 0.2,
+        }
+        path = folder / "relay.yaml"
+        path.write_text(json.dumps(document | config), encoding="utf-8")
+        self.log_path = folder / "relay.log"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "relay", "--config", str(path)],
+                cwd=REPOSITORY,
+                env=os.environ | {"VLLM_API_KEY": KEY},
+                stderr=log,
+            )
+        self.folder = folder
+        self.address = f"http://127.0.0.1:{self._port()}"
+        self.client = httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, timeout=30.0, trust_env=False)
+
+    def _port(self) -> int:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            for line in self.log():
+                if line["event"] == "serving":
+                    return int(line["port"])
+            time.sleep(0.02)
+        raise RuntimeError(f"the relay did not start: {self.log_path.read_text(encoding='utf-8')}")
+
+    def log(self) -> list[dict[str, Any]]:
+        """What the relay has logged."""
+        lines = self.log_path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def ask(self, path: str, body: Mapping[str, Any], *, address: str = "", **headers: str) -> Heard:
+        """One request, to the relay unless told otherwise."""
+        url = (address or self.address) + path
+        with self.client.stream("POST", url, json=body, headers=headers) as answer:
+            heard = Heard(status=answer.status_code, headers=answer.headers)
+            if "event-stream" not in answer.headers.get("content-type", ""):
+                answer.read()
+                heard.body = answer.json()
+                return heard
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    heard.events.append(line.removeprefix("data: "))
+        return heard
+
+    def undisturbed(self, path: str, body: Mapping[str, Any]) -> Heard:
+        """The same, straight to an engine without a fault."""
+        return self.ask(path, body, address=self.right.address)
+
+    def status(self) -> dict[str, Any]:
+        """The relay's own view."""
+        return dict(self.client.get(f"{self.address}/relay/status").json())
+
+    def states(self) -> dict[str, str]:
+        """The state of each replica."""
+        return {replica["id"]: replica["state"] for replica in self.status()["replicas"]}
+
+    def wait_for(self, **states: str) -> None:
+        """Waits until replicas are in these states."""
+        deadline = time.monotonic() + 20.0
+        while any(self.states()[name] != state for name, state in states.items()):
+            assert time.monotonic() < deadline, f"wanted {states}, found {self.status()}"
+            time.sleep(0.02)
+
+    def heal(self) -> None:
+        """No faults; everybody serves."""
+        for engine in self.engines.values():
+            engine.control.heal()
+        self.wait_for(a="serving", b="serving")
+
+    def first_fault(self, name: str, *, after_tokens: int) -> None:
+        """A fault for the next request, on whichever engine gets it: only one request of each is hit."""
+        for engine in self.engines.values():
+            engine.control.inject(name, after_tokens=after_tokens, requests=1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self.process.terminate()
+        self.process.wait()
+        for engine in (*self.engines.values(), self.right):
+            engine.close()
