@@ -1,107 +1,84 @@
-"""Command line of the benchmarks: parse, call, print, exit. `llm-size accept` calls it as a subprocess."""
+"""Command line of the benchmarks: parse, call, print, exit. `llm-size accept` calls it as a subprocess.
 
-import dataclasses
-import json
+Locust, SciPy and matplotlib take seconds to import, so a command's module is imported when the command is called; the
+list of commands is a table.
+"""
+
 import sys
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 
 import typer
-from rich.console import Console
 
-from benchmarks.accept.command import accept_command
-from benchmarks.calibrate import STEPS, Step, calibrate
-from benchmarks.check_history import GAP_SECONDS, check, reference_of
-from benchmarks.cli_suites import suites
-from benchmarks.history import load_history
-from benchmarks.metrics import summarize
-from benchmarks.summary_table import summary_table
-from benchmarks.validity import objections
 from sizing.errors import SizingError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # a traceback with variables would show keys
-    help="Load, latency and truth of a site.",
-)
-app.add_typer(suites, name="suite")
-_talk = Console(stderr=True)
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Where a command, or a Typer application of commands, is defined, and what the list of commands says about it."""
+
+    module: str
+    attribute: str
+    summary: str
 
 
-@app.command("calibrate")
-def calibrate_command(
-    json_output: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
-    up_to: Annotated[int, typer.Option(help="streams of the last step")] = STEPS[-1],
-) -> None:
-    """How many streams and chunks per second one process here can hold."""
+HISTORIES = "benchmarks.cli_histories"
+COMMANDS = {
+    "calibrate": Command(
+        module=HISTORIES,
+        attribute="calibrate_command",
+        summary="How many streams and chunks per second one process here can hold.",
+    ),
+    "summarize": Command(
+        module=HISTORIES,
+        attribute="summarize_command",
+        summary="What a recorded run says; exit 7 if it says nothing because the client was overloaded.",
+    ),
+    "check-history": Command(
+        module=HISTORIES,
+        attribute="check_history_command",
+        summary="What no stream may ever do; exit 1 if one did.",
+    ),
+    "accept": Command(
+        module="benchmarks.accept.command",
+        attribute="accept_command",
+        summary="Accept a living site, or check a bundle. Exit 0 accepted, 1 not, 2 bad input, 7 invalid run.",
+    ),
+    "suite": Command(
+        module="benchmarks.cli_suites",
+        attribute="suites",
+        summary="One question each, answered in numbers: smoke, throughput, gateway_overhead, context, soak, failover.",
+    ),
+}
 
-    def tell(step: Step) -> None:
-        verdict = "held" if step.held else "did not hold"
-        _talk.print(
-            f"{step.streams} streams: {verdict}; {step.events_per_second:.0f} chunks/s, "
-            f"{step.cpu_ratio:.0%} of a core, schedule delay p99 {step.schedule_delay_p99_ms:.1f} ms, "
-            f"null server {step.server_cpu_ratio:.0%}",
-            highlight=False,
-            soft_wrap=True,
-        )
 
-    found = calibrate(steps=[step for step in STEPS if step <= up_to] or [up_to], tell=tell)
-    if json_output:
-        print(json.dumps(dataclasses.asdict(found), indent=2))
-        return
-    at_least = "at least " if found.lower_bound else ""
-    print(
-        f"one process holds {at_least}{found.capacity.streams} streams, "
-        f"{found.capacity.events_per_second:.0f} chunks/s, {found.capacity.bytes_per_stream / 1024:.1f} KiB per stream "
-        f"(load average {found.load_average:.1f})"
+def application(words: Sequence[str]) -> typer.Typer:
+    """The command line for these words: the command among them is imported, the others are only listed."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,  # a traceback with variables would show keys
+        help="Load, latency and truth of a site.",
     )
+    called = next((word for word in words if word in COMMANDS), None)
+    for name, command in COMMANDS.items():
+        found = getattr(import_module(command.module), command.attribute) if name == called else _listed
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name, short_help=command.summary)(found)
+    return app
 
 
-@app.command("summarize")
-def summarize_command(
-    histories: Annotated[list[Path], typer.Argument(help="history files of one run, or their directory")],
-    json_output: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
-) -> None:
-    """What a recorded run says; exit 7 if it says nothing because the client was overloaded."""
-    history = load_history(histories)
-    summary, against = summarize(history.records), objections(history)
-    if json_output:
-        print(json.dumps({**dataclasses.asdict(summary), "objections": against}, indent=2))
-    else:
-        Console(width=None if sys.stdout.isatty() else 110).print(summary_table(summary))
-        for objection in against:
-            _talk.print(f"INVALID: {objection}", style="bold red", markup=False)
-    raise typer.Exit(7 if against else 0)
-
-
-@app.command("check-history")
-def check_history_command(
-    histories: Annotated[list[Path], typer.Argument(help="history files of one run, or their directory")],
-    reference: Annotated[Path | None, typer.Option(help="an undisturbed run of the same prompts, bodies kept")] = None,
-    gap_seconds: Annotated[float, typer.Option(help="longest silence inside a stream")] = GAP_SECONDS,
-    json_output: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
-) -> None:
-    """What no stream may ever do; exit 1 if one did."""
-    known = reference_of(load_history([reference])) if reference else None
-    verdict = check(load_history(histories), gap_seconds=gap_seconds, reference=known)
-    if json_output:
-        print(json.dumps(dataclasses.asdict(verdict), indent=2))
-    else:
-        for defect in verdict.defects:
-            print(f"{defect.rule}: {defect.request_id}: {defect.sentence}")
-        evidence = ", ".join(f"{count} {name}" for name, count in verdict.evidence.items())
-        print(f"{len(verdict.defects)} defects in {verdict.streams} streams (evidence for the text: {evidence})")
-    raise typer.Exit(1 if verdict.defects else 0)
-
-
-app.command("accept")(accept_command)
+def _listed() -> None:
+    """Stands in the list of commands for one that was not called."""
 
 
 def main() -> None:
     """Entry point: an error that the user can act on prints one line."""
     try:
-        app()
+        application(sys.argv[1:])()
     except SizingError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

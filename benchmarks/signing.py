@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.errors import BrokenBundle
 
 NAMESPACE = "llm-appliance-acceptance"
+KEY_VARIABLE = "LLM_APPLIANCE_SIGNING_KEY"
 SUMS = "SHA256SUMS"
 SIGNATURE = SUMS + ".sig"
 

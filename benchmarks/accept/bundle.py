@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import signing
+from benchmarks.accept.check_bundle import DOCUMENT
 from benchmarks.acceptance import Acceptance
 from benchmarks.acceptance_page import render_page
 from benchmarks.errors import BadLoad, BrokenBundle
 from benchmarks.null_process import ROOT
 
-KEY_VARIABLE = "LLM_APPLIANCE_SIGNING_KEY"
-SIGNERS_VARIABLE = "LLM_APPLIANCE_ALLOWED_SIGNERS"
-DOCUMENT, PAGE, RAW = "report.json", "report.html", "raw"
+PAGE, RAW = "report.html", "raw"
 
 
 def new_bundle(site: str, output: Path | None) -> Path:
@@ -29,7 +28,7 @@ def new_bundle(site: str, output: Path | None) -> Path:
 
 def signing_key(given: Path | None) -> Path | None:
     """The key to sign with, tried now: a run of hours must not end at a key that does not work."""
-    named = str(given) if given else os.environ.get(KEY_VARIABLE, "")
+    named = str(given) if given else os.environ.get(signing.KEY_VARIABLE, "")
     if not named:
         return None
     key = Path(named).expanduser()
@@ -42,30 +41,9 @@ def signing_key(given: Path | None) -> Path | None:
     return key
 
 
-def allowed_signers(given: Path | None) -> Path | None:
-    """The list of those who may sign, from the option or the environment."""
-    named = str(given) if given else os.environ.get(SIGNERS_VARIABLE, "")
-    return Path(named).expanduser() if named else None
-
-
 def write(bundle: Path, acceptance: Acceptance, *, key: Path | None) -> None:
     """Document and page, and the seal over everything where there is a key."""
     (bundle / DOCUMENT).write_text(acceptance.to_json(), encoding="utf-8")
     (bundle / PAGE).write_text(render_page(acceptance), encoding="utf-8")
     if key is not None:
         signing.seal(bundle, key=key)
-
-
-def check(bundle: Path, signers: Path | None) -> str:
-    """What a signed bundle says, in one line; raises BrokenBundle if it does not hold."""
-    if signers is None:
-        raise BadLoad(f"name the list of those who may sign: --allowed-signers FILE or {SIGNERS_VARIABLE}")
-    if not bundle.is_dir():
-        raise BadLoad(f"{bundle}: no such directory")
-    signer = signing.check(bundle, allowed_signers=signers)
-    acceptance = Acceptance.load(bundle / DOCUMENT)
-    agreed = acceptance.criteria.signer
-    if agreed is not None and agreed != signer:
-        raise BrokenBundle(f"{bundle}: signed by {signer}, but {agreed} was agreed to sign")
-    verdict = "accepted" if acceptance.accepted else "not accepted"
-    return f"{bundle}: whole, signed by {signer}: {acceptance.site} {verdict}, {acceptance.accepted_at}"

@@ -1,4 +1,7 @@
-"""The command `accept` of `python -m benchmarks`: parse, call, print, exit. `llm-size accept` calls it."""
+"""The command `accept` of `python -m benchmarks`: parse, call, print, exit. `llm-size accept` calls it.
+
+Locust and the charts take seconds to import; checking a bundle and refusing bad input need neither.
+"""
 
 import os
 import signal
@@ -10,11 +13,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks.accept import bundle
+from benchmarks.accept.check_bundle import allowed_signers as signers_of
+from benchmarks.accept.check_bundle import check_bundle
 from benchmarks.accept.hosts import ask_inventory
-from benchmarks.accept.run import AcceptanceRun, Wanted
+from benchmarks.acceptance import Acceptance
 from benchmarks.errors import BadLoad, FailedRun, InvalidRun
 from benchmarks.null_process import ROOT
+from benchmarks.signing import KEY_VARIABLE, SIGNATURE
 from sizing.acceptance_criteria import SuiteName
 
 INSIDE_VARIABLE = "LLM_APPLIANCE_IN_SITE_NETWORK"
@@ -36,21 +41,11 @@ def accept_command(
 ) -> None:
     """Accept a living site, or check a bundle. Exit 0 accepted, 1 not, 2 bad input, 7 invalid run."""
     if check is not None:
-        print(bundle.check(check, bundle.allowed_signers(allowed_signers)))
+        print(check_bundle(check, signers_of(allowed_signers)))
         return
     if site is None:
         raise BadLoad("name the SITE to accept, or a bundle: --check BUNDLE")
-    wanted = Wanted(
-        site=site,
-        suites=tuple(_suite(name) for name in suite or ()),
-        quick=quick,
-        disturb=disturb,
-        gateway_url=_url(gateway),
-        engine_url=_url(engine),
-        processes=processes,
-        output=output,
-        key=key,
-    )
+    suites, gateway_url, engine_url = tuple(_suite(name) for name in suite or ()), _url(gateway), _url(engine)
     if not site.is_dir():
         raise BadLoad(f"{site}: no such site")
     inventory = ask_inventory(site)
@@ -58,28 +53,45 @@ def accept_command(
         _begin_again_inside(inventory.network)
     signal.signal(signal.SIGTERM, _leave)
     console = Console(stderr=True, highlight=False)
+    from benchmarks.accept.run import AcceptanceRun, Wanted  # noqa: PLC0415  see the top
+
+    wanted = Wanted(
+        site=site,
+        suites=suites,
+        quick=quick,
+        disturb=disturb,
+        gateway_url=gateway_url,
+        engine_url=engine_url,
+        processes=processes,
+        output=output,
+        key=key,
+    )
     run = AcceptanceRun(
         wanted=wanted,
         inventory=inventory,
         tell=lambda line: console.print(f"accept: {line}", markup=False, soft_wrap=True),
     )
     directory, acceptance = run.carry_out()
+    signed = (directory / SIGNATURE).is_file()
+    _say(acceptance, directory / "report.html", signed=signed, console=console)
+    if acceptance.invalid:
+        raise typer.Exit(InvalidRun.exit_code)
+    raise typer.Exit(0 if acceptance.accepted and signed else FailedRun.exit_code)
+
+
+def _say(acceptance: Acceptance, page: Path, *, signed: bool, console: Console) -> None:
+    """The answer: every item, what stands against it, the verdict."""
     for item in acceptance.checklist:
         print(f"{item.status:>13}  {item.title}: {item.evidence}")
     for objection in acceptance.objections:
         print(f"AGAINST IT: {objection}")
-    signed = (directory / "SHA256SUMS.sig").is_file()
-    print(f"{acceptance.site}: {'accepted' if acceptance.accepted else 'not accepted'}; {directory / bundle.PAGE}")
+    print(f"{acceptance.site}: {'accepted' if acceptance.accepted else 'not accepted'}; {page}")
     if not signed:
         console.print(
-            f"accept: not signed: name a key with --key FILE or {bundle.KEY_VARIABLE}; without a signature nothing is "
-            "accepted",
+            f"accept: not signed, so nothing is accepted: name a key with --key FILE or {KEY_VARIABLE}",
             markup=False,
             soft_wrap=True,
         )
-    if acceptance.invalid:
-        raise typer.Exit(InvalidRun.exit_code)
-    raise typer.Exit(0 if acceptance.accepted and signed else FailedRun.exit_code)
 
 
 def _suite(name: str) -> SuiteName:

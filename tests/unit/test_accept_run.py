@@ -1,6 +1,7 @@
 """The edges of an acceptance: what is agreed, what keys do, how a bundle is checked, how the command ends."""
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ import pytest
 
 from benchmarks.accept import bundle
 from benchmarks.accept.agreed_suites import models_of, shortened
+from benchmarks.accept.check_bundle import check_bundle
+from benchmarks.accept.command import accept_command
 from benchmarks.accept.keys import Keys
 from benchmarks.accept.predictions import predictions
 from benchmarks.accept.witness import Journal
 from benchmarks.errors import BadLoad, BrokenBundle
+from benchmarks.null_process import ROOT
 from benchmarks.signing import NAMESPACE
 from plugins.modules.observe_journal import received_ids
 from sizing.acceptance_criteria import AcceptanceCriteria
@@ -168,7 +172,7 @@ def test_a_signed_bundle_is_checked_through_the_command_line(
     bundle.write(made, acceptance(), key=bundle.signing_key(signer[0]))
     command = ["accept", "--check", str(made), "--allowed-signers", str(signer[1])]
 
-    whole = bundle.check(made, signer[1])
+    whole = check_bundle(made, signer[1])
     (made / "raw" / "calls.jsonl").write_text("{ }\n")
     touched = run(command)
 
@@ -182,7 +186,7 @@ def test_a_bundle_that_another_signed_than_was_agreed_is_refused(tmp_path: Path,
     bundle.write(made, acceptance(criteria={"signer": "customer@example.org"}), key=signer[0])
 
     with pytest.raises(BrokenBundle, match=r"signed by ours@example.org, but customer@example.org was agreed"):
-        bundle.check(made, signer[1])
+        check_bundle(made, signer[1])
 
 
 def test_a_key_that_cannot_sign_is_found_before_the_run(tmp_path: Path) -> None:
@@ -197,10 +201,25 @@ def test_a_directory_that_holds_something_is_not_written_over(tmp_path: Path) ->
         bundle.new_bundle("lab", tmp_path)
 
 
-@pytest.mark.parametrize("arguments", [["no-such-site"], ["x", "--gateway", "h1"]])
-def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert 2 == run(["accept", *arguments])
-    assert 1 == len(capfd.readouterr().err.strip().splitlines())
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    with pytest.raises(BadLoad, match="no-such-site: no such site") as absent:
+        accept_command(site=Path("no-such-site"))
+    with pytest.raises(BadLoad, match="h1: an address begins with http") as odd:
+        accept_command(site=tmp_path, gateway="h1")
+
+    assert (2, 2) == (absent.value.exit_code, odd.value.exit_code)
+    assert "\n" not in f"{absent.value}{odd.value}"
+
+
+def test_listing_the_commands_and_checking_a_bundle_import_neither_locust_nor_charts() -> None:
+    code = (
+        "import sys; from benchmarks.cli import application; application(['accept', '--check', 'x']); "
+        "print([name for name in ('locust', 'matplotlib', 'scipy', 'gevent') if name in sys.modules])"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "[]" == said.strip()
 
 
 def test_a_quick_run_accepts_nothing() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.cli import app
+from benchmarks.cli import application
 from benchmarks.compare_vllm import agreement
 from benchmarks.load import Lengths, Target, Workload
 from benchmarks.null_process import ROOT
@@ -77,7 +77,7 @@ def test_failures_are_named_by_class_and_exit_with_1(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_wrong_options_end_the_command_with_the_reason(arguments: list[str], words: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["suite", *arguments, "--output", str(tmp_path / "out")])
+    done = CliRunner().invoke(application(["suite"]), ["suite", *arguments, "--output", str(tmp_path / "out")])
 
     assert isinstance(done.exception, SizingError)
     assert words in str(done.exception)

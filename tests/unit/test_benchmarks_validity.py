@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from benchmarks import metrics
 from benchmarks.calibrate import Step
-from benchmarks.cli import app
+from benchmarks.cli import application
 from benchmarks.driver import Effort
 from benchmarks.errors import BadLoad
 from benchmarks.history import HistoryWriter, load_history
@@ -133,8 +133,8 @@ def test_the_command_line_judges_recorded_runs_again(tmp_path: Path) -> None:
                     writer.write(made)
                 writer.close(Effort())
 
-    sound = CliRunner().invoke(app, ["check-history", str(tmp_path / "sound")])
-    broken = CliRunner().invoke(app, ["check-history", str(tmp_path / "duplicate")])
+    sound = CliRunner().invoke(application(["check-history"]), ["check-history", str(tmp_path / "sound")])
+    broken = CliRunner().invoke(application(["check-history"]), ["check-history", str(tmp_path / "duplicate")])
 
     assert (0, "0 defects in 1 streams (evidence for the text: 1 numbered)\n") == (sound.exit_code, sound.stdout)
     assert 1 == broken.exit_code
