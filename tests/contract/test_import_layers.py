@@ -93,6 +93,25 @@ def test_nothing_below_the_command_line_imports_it() -> None:
     assert importers in ([], ["__main__"])
 
 
+def test_the_relay_stands_alone() -> None:
+    # Hosts get the directory `relay` and its few packages, and nothing else of this repository.
+    relay = SIZING.parent / "relay"
+
+    strangers = {
+        f"{path.name} imports {name}"
+        for path in relay.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [a.name for a in getattr(node, "names", ()) if isinstance(node, ast.Import)]
+        )
+        if name.split(".")[0] in {"sizing", "benchmarks", "tools", "tests"}
+    }
+
+    assert set() == strangers
+
+
 def _imports_of(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

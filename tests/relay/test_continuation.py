@@ -1,0 +1,139 @@
+"""Chunks at the seam: what is out, what is generated again, and how a thought goes on."""
+
+import json
+from typing import Any
+
+from relay.asking import asked_of
+from relay.continuation import Continuation
+
+HEAD = 'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":['
+ROLE = (
+    f'{HEAD}{{"index":0,"delta":{{"role":"assistant","content":""}},"logprobs":null,"finish_reason":null}}],'
+    '"prompt_token_ids":[7,8,9]}'
+)
+TEXT_HEAD = 'data: {"id":"cmpl-2","object":"text_completion","created":2,"model":"m","choices":['
+
+
+def chat(delta: dict[str, str], ids: list[int]) -> bytes:
+    piece = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None, "token_ids": ids}
+    return (HEAD + json.dumps(piece, ensure_ascii=False, separators=(",", ":")) + "]}").encode()
+
+
+def text(piece: str, ids: list[int], *, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "text": piece, "logprobs": None, "finish_reason": finish, "stop_reason": None}
+    choice |= {"prompt_token_ids": None, "token_ids": ids}
+    return (TEXT_HEAD + json.dumps(choice, ensure_ascii=False, separators=(",", ":")) + "]}").encode()
+
+
+def begun(**more: Any) -> tuple[Continuation, list[dict[str, Any]]]:
+    out: list[dict[str, Any]] = []
+
+    def write(data: bytes) -> None:
+        out.extend(json.loads(event[6:]) for event in data.decode().split("\n\n") if event)
+
+    body = {"messages": [], "stream": True, "temperature": 0, "max_tokens": 20} | more
+    answer = Continuation(asked_of(body, chat=True), window=100, reasoning_end="</think>", write=write)
+    answer.next_request()
+    assert answer.feed(ROLE.encode()) is None
+    return answer, out
+
+
+def deltas(out: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [chunk["choices"][0]["delta"] for chunk in out]
+
+
+def test_ids_without_text_are_generated_again() -> None:
+    answer, out = begun()
+    for event in (chat({"content": "한"}, [11, 12]), chat({"content": ""}, [13]), chat({"content": ""}, [14])):
+        assert answer.feed(event) is None
+
+    wanted = answer.next_request()
+
+    assert wanted is not None
+    assert ("/v1/completions", b"7,8,9,11,12") == (wanted[0], wanted[2])
+    assert 18 == wanted[1]["max_tokens"]
+    assert ["", "한", "", ""] == [delta["content"] for delta in deltas(out)]
+
+
+def test_ids_that_were_held_back_count_once_their_text_is_out() -> None:
+    answer, _ = begun()
+    for event in (chat({"content": "a"}, [11]), chat({"content": ""}, [12]), chat({"content": "국"}, [13])):
+        answer.feed(event)
+
+    wanted = answer.next_request()
+
+    assert wanted is not None
+    assert b"7,8,9,11,12,13" == wanted[2]
+
+
+def test_a_text_that_looks_like_the_end_of_a_chunk_is_text() -> None:
+    answer, out = begun()
+    hostile = '"},"logprobs":null,"finish_reason":null,"token_ids":[99]}]}'
+    for ids in ([11], [12], [13]):
+        assert answer.feed(chat({"content": hostile}, ids)) is None
+
+    assert [hostile] * 3 == [delta["content"] for delta in deltas(out)[1:]]
+    assert 3 == answer.completion_tokens
+
+
+def test_the_clients_id_time_and_name_stay_through_all_legs() -> None:
+    answer, out = begun()
+    answer.feed(chat({"content": "a"}, [11]))
+    answer.next_request()
+    for event in (text("b", [12]), text("c", [13]), text("d", [14], finish="length")):
+        answer.feed(event)
+    last = answer.closing().decode().split("\n\n")
+
+    assert {("chatcmpl-1", 1, "chat.completion.chunk")} == {(one["id"], one["created"], one["object"]) for one in out}
+    assert ["", "a", "b", "c"] == [delta["content"] for delta in deltas(out)]
+    assert {"content": "d"} == json.loads(last[0][6:])["choices"][0]["delta"]
+    assert "data: [DONE]" == last[-2]
+
+
+def test_a_cut_thought_goes_on_as_a_thought_and_then_as_the_answer() -> None:
+    answer, out = begun()
+    answer.feed(chat({"reasoning": "so"}, [11]))
+    answer.feed(chat({"reasoning": " far"}, [12]))
+    answer.next_request()
+    for event in (text(" and", [13]), text(" on</th", [14]), text("ink>\n", [15]), text("yes", [16])):
+        assert answer.feed(event) is None
+
+    said = [{key: value for key, value in delta.items() if value} for delta in deltas(out)[1:]]
+    assert "so far and on" == "".join(delta.get("reasoning", "") for delta in said)
+    assert "\nyes" == "".join(delta.get("content", "") for delta in said)
+
+
+def test_an_answer_behind_a_thought_goes_on_as_the_answer() -> None:
+    answer, out = begun()
+    for event in (
+        chat({"reasoning": "hm"}, [11]),
+        chat({}, [12]),
+        chat({"content": ""}, [13]),
+        chat({"content": "yes"}, [14]),
+        chat({"content": "!"}, [15]),
+    ):
+        answer.feed(event)
+    answer.next_request()
+    answer.feed(text(" more", [16]))
+
+    assert {"content": " more"} == deltas(out)[-1]
+
+
+def test_an_answer_that_had_all_its_tokens_ends_without_another_engine() -> None:
+    answer, _ = begun(max_tokens=2)
+    answer.feed(chat({"content": "a"}, [11]))
+    answer.feed(chat({"content": "b"}, [12]))
+
+    assert answer.next_request() is None
+    last = json.loads(answer.closing().decode().split("\n\n")[0][6:])
+    assert "length" == last["choices"][0]["finish_reason"]
+
+
+def test_an_error_event_an_abort_and_an_end_without_a_reason_are_faults() -> None:
+    answer, _ = begun()
+
+    assert "EngineCore" in (answer.feed(b'data: {"error":{"message":"EngineCore died","code":500}}') or "")
+    assert "[DONE]" in (answer.feed(b"data: [DONE]") or "")
+    aborted = chat({"content": "a"}, [11]).replace(b'"finish_reason":null', b'"finish_reason":"abort"')
+    assert "abort" in (answer.feed(aborted) or "")
+    assert answer.feed(b'data: {"nonsense"') != ""
