@@ -122,6 +122,11 @@ class SegmentWriter:
             self._log_unwritten(line)
         return kept
 
+    def commit_soon(self) -> None:
+        """Starts a commit that nobody waits for."""
+        if not self._sick:
+            self._start_committing()
+
     def commit_now(self) -> bool:
         """`commit` for those without an event loop: blocks, so only before serving begins."""
         try:

@@ -1,0 +1,1 @@
+"""The bill: what relays and gateways wrote down becomes rows in PostgreSQL, each exactly once."""

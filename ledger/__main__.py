@@ -1,0 +1,50 @@
+"""Command line: `python -m ledger --config /etc/litellm/ledger.json`, with DATABASE_URL in the environment.
+
+Exit status 0: reconciled. 75: PostgreSQL is away, or another run is under way; the next run does it. 1: to be mended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from ledger.configuration import Configuration
+from ledger.errors import DatabaseAway, LedgerError
+from ledger.reconcile import connected, reconcile
+from ledger.report import line, metrics, write_metrics
+
+TRY_AGAIN = 75
+
+
+def main() -> int:
+    """One reconciliation."""
+    parser = argparse.ArgumentParser(prog="ledger", description="Books what relays and gateways wrote down.")
+    parser.add_argument("--config", type=Path, required=True)
+    arguments = parser.parse_args()
+    try:
+        configuration = Configuration.load(arguments.config)
+        url = os.environ.get("DATABASE_URL")
+        if not url:
+            raise LedgerError("DATABASE_URL is not in the environment")
+        with connected(configuration, database_url=url) as connection:
+            summary = reconcile(connection, configuration)
+            sums = metrics(connection, summary, host=configuration.host)
+        if configuration.metrics_path is not None:
+            write_metrics(configuration.metrics_path, sums)
+    except DatabaseAway as error:
+        print(f"ledger: {error}", file=sys.stderr)
+        return TRY_AGAIN
+    except (LedgerError, OSError) as error:
+        print(f"ledger: {error}", file=sys.stderr)
+        return 1
+    for repair in summary.repairs:
+        print(f"ledger: {repair.request}: {repair.tokens} tokens {repair.kind} in LiteLLM, put right", file=sys.stderr)
+    if summary.booked or summary.repairs or summary.damaged_lines:
+        print(f"ledger: {line(summary)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

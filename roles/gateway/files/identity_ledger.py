@@ -1,0 +1,225 @@
+"""The gateway's hook that writes down whose request each one is, and keeps spend from being lost or counted twice.
+
+Relays write what a request used, and know nothing of keys. This hook writes the other half before a request leaves the
+gateway: a `begin` line with its X-Request-Id, key (hash and alias), team, user, end user, tags and model. When LiteLLM
+books the request, an `end` line follows with the id of LiteLLM's own row and, for models without a relay (`billed_by`
+"provider"), the usage and cost. One file per worker process, in the relay's line format and durability.
+
+LiteLLM would add the cost to its key, user, team and team member in memory and write it seconds later: a killed worker
+loses that. So the sums of a request that was written down here are left to the ledger (`python -m ledger`), which adds
+them in the transaction that books the request. Budgets still stop at once: the counters in Redis are LiteLLM's, as
+before. When the disk refuses the `end` line, LiteLLM adds the sums itself.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import json
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relay.ledger_lines import encode
+from relay.ledger_writer import SegmentWriter
+
+CONFIG_VARIABLE = "IDENTITY_LEDGER_CONFIG"
+# Requests under way in one worker. Those that end without LiteLLM booking them (refused later, failed) are forgotten.
+OPEN_MAXIMUM = 50_000
+_LOG = logging.getLogger("identity_ledger")
+_left_to_ledger: contextvars.ContextVar[frozenset[tuple[str, str]]] = contextvars.ContextVar(
+    "left_to_ledger", default=frozenset()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRequest:
+    """What is remembered between a request's two lines."""
+
+    entry: str
+    request: str
+    begun_at: float
+
+
+class IdentityLedger:
+    """The lines of one worker process. Workers are forked, so the file is opened by the first request."""
+
+    def __init__(self, directory: Path, *, relay_deployments: frozenset[str]) -> None:
+        self._directory = directory
+        self._relay_deployments = relay_deployments
+        self._writer: SegmentWriter | None = None
+        self._pid = 0
+        self._number = 0
+        self._open: OrderedDict[tuple[str, str | None], list[OpenRequest]] = OrderedDict()
+
+    @property
+    def writer(self) -> SegmentWriter:
+        """This process's own."""
+        if self._writer is None or self._pid != os.getpid():
+            self._writer = SegmentWriter(self._directory, name="gateway", head={"writer": "gateway"})
+            self._pid = os.getpid()
+            self._open.clear()
+        return self._writer
+
+    def begin(self, *, request: str, call_id: str, key: Any, tags: list[str], model: str, end_user: str | None) -> None:
+        """Writes whose request it is; on the disk within milliseconds, without anybody waiting for that."""
+        self._number += 1
+        now = time.time()
+        entry = f"{self.writer.process}-{self._number}"
+        key_hash = getattr(key, "api_key", None) or getattr(key, "token", None)
+        line = {
+            "kind": "begin",
+            "at": now,
+            "entry": entry,
+            "request": request,
+            "call_id": call_id,
+            "key_hash": key_hash,
+            "key_alias": getattr(key, "key_alias", None),
+            "team_id": getattr(key, "team_id", None),
+            "team_alias": getattr(key, "team_alias", None),
+            "user_id": getattr(key, "user_id", None),
+            "organization_id": getattr(key, "org_id", None),
+            "end_user": end_user,
+            "tags": tags,
+            "model": model,
+        }
+        self.writer.append(encode(line))
+        self.writer.commit_soon()
+        self._open.setdefault((call_id, key_hash), []).append(OpenRequest(entry=entry, request=request, begun_at=now))
+        if len(self._open) > OPEN_MAXIMUM:
+            self._open.popitem(last=False)
+
+    def end(self, payload: Mapping[str, Any], *, key_hash: str | None) -> bool:
+        """Writes how LiteLLM saw the request. True when the ledger will add its cost, False when LiteLLM must."""
+        names = (str(payload.get("litellm_call_id")), key_hash)
+        requests = self._open.get(names)
+        if not requests:
+            return False
+        opened = requests.pop(0)
+        if not requests:
+            del self._open[names]
+        is_relayed = payload.get("model_id") in self._relay_deployments and payload.get("cache_hit") != "True"
+        line = {
+            "kind": "end",
+            "at": time.time(),
+            "entry": opened.entry,
+            "request": opened.request,
+            "begun_at": opened.begun_at,
+            "billed_by": "relay" if is_relayed else "provider",
+            "spend_log_id": payload["request_id"],
+            "model": str(payload.get("model") or ""),
+            "endpoint": payload.get("call_type"),
+            "prompt_tokens": int(payload.get("prompt_tokens") or 0),
+            "completion_tokens": int(payload.get("completion_tokens") or 0),
+            "cached_tokens": cached_tokens(payload),
+            "outcome": "completed" if payload.get("status") != "failure" else "failed",
+            "cost": repr(float(payload.get("spend") or 0.0)),
+        }
+        self.writer.append(encode(line))
+        self.writer.commit_soon()
+        return not self.writer.is_sick
+
+
+def cached_tokens(payload: Mapping[str, Any]) -> int:
+    """Prompt tokens that the provider found in its cache, from the usage in LiteLLM's metadata."""
+    try:
+        usage = json.loads(payload.get("metadata") or "{}").get("usage_object") or {}
+        return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+    except (TypeError, ValueError, AttributeError):
+        return 0
+
+
+def tags_of(data: Mapping[str, Any]) -> list[str]:
+    """The tags that LiteLLM counts the request under."""
+    found: list[str] = []
+    for bucket in ("metadata", "litellm_metadata"):
+        inside = data.get(bucket)
+        if isinstance(inside, Mapping):
+            found += [tag for tag in inside.get("tags") or () if isinstance(tag, str)]
+    return list(dict.fromkeys(found))
+
+
+def request_id_of(data: Mapping[str, Any]) -> str | None:
+    """What token_window.py has put into the headers for the engine."""
+    headers = data.get("extra_headers")
+    value = headers.get("x-request-id") if isinstance(headers, Mapping) else None
+    return value if isinstance(value, str) else None
+
+
+def make_hook(ledger: IdentityLedger) -> Any:
+    """The object LiteLLM calls. Its base class exists in the gateway's interpreter only, hence a function."""
+    from litellm.integrations.custom_logger import CustomLogger  # noqa: PLC0415
+
+    class WritesIdentity(CustomLogger):
+        async def async_pre_call_hook(
+            self,
+            user_api_key_dict: Any,
+            cache: Any,  # noqa: ARG002  (LiteLLM passes all four by name)
+            data: dict[str, Any],
+            call_type: str,  # noqa: ARG002
+        ) -> None:
+            request = request_id_of(data)
+            if request is None:
+                return
+            ledger.begin(
+                request=request,
+                call_id=str(data.get("litellm_call_id")),
+                key=user_api_key_dict,
+                tags=tags_of(data),
+                model=str(data.get("model")),
+                end_user=getattr(user_api_key_dict, "end_user_id", None) or data.get("user"),
+            )
+
+    return WritesIdentity()
+
+
+def leave_sums_to_ledger(ledger: IdentityLedger) -> None:
+    """Keeps LiteLLM's writer from adding what the ledger adds. Everything else it writes, it goes on writing."""
+    from litellm.proxy.db.db_spend_update_writer import DBSpendUpdateWriter  # noqa: PLC0415
+    from litellm.proxy.db.db_transaction_queue.spend_update_queue import SpendUpdateQueue  # noqa: PLC0415
+
+    batch_updates = DBSpendUpdateWriter._batch_database_updates
+    add_update = SpendUpdateQueue.add_update
+
+    async def batch_updates_of_strangers(self: Any, **request: Any) -> None:
+        key, user, team = request.get("hashed_token"), request.get("user_id"), request.get("team_id")
+        sums: set[tuple[str, str]] = set()
+        if ledger.end(request["payload"], key_hash=key):
+            sums = {(kind, name) for kind, name in (("key", key), ("user", user), ("team", team)) if name}
+            if team and user:
+                sums.add(("team_member", f"team_id::{team}::user_id::{user}"))
+        token = _left_to_ledger.set(frozenset(sums))
+        try:
+            await batch_updates(self, **request)
+        finally:
+            _left_to_ledger.reset(token)
+
+    async def add_what_is_not_the_ledgers(self: Any, update: Any) -> None:
+        kind = getattr(update["entity_type"], "value", update["entity_type"])
+        if (kind, update["entity_id"]) not in _left_to_ledger.get():
+            await add_update(self, update)
+
+    DBSpendUpdateWriter._batch_database_updates = batch_updates_of_strangers
+    SpendUpdateQueue.add_update = add_what_is_not_the_ledgers
+
+
+@functools.cache
+def _gateway_hook() -> Any:
+    config = json.loads(Path(os.environ[CONFIG_VARIABLE]).read_text(encoding="utf-8"))
+    ledger = IdentityLedger(
+        Path(config["identity_directory"]), relay_deployments=frozenset(config["relay_deployments"])
+    )
+    leave_sums_to_ledger(ledger)
+    return make_hook(ledger)
+
+
+def __getattr__(name: str) -> Any:
+    """LiteLLM takes `identity_ledger.instance`; made when asked for, so that importing this module needs no gateway."""
+    if name == "instance":
+        return _gateway_hook()
+    raise AttributeError(name)
