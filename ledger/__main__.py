@@ -25,13 +25,11 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         configuration = Configuration.load(arguments.config)
-        url = os.environ.get("DATABASE_URL")
-        if not url:
-            raise LedgerError("DATABASE_URL is not in the environment")
-        with connected(configuration, database_url=url) as connection:
+        with connected(configuration, database_url=_database_url()) as connection:
             summary = reconcile(connection, configuration)
             sums = metrics(connection, summary, host=configuration.host)
-        if configuration.metrics_path is not None:
+        # The node exporter's directory is there where the node exporter is.
+        if configuration.metrics_path is not None and configuration.metrics_path.parent.is_dir():
             write_metrics(configuration.metrics_path, sums)
     except DatabaseAway as error:
         print(f"ledger: {error}", file=sys.stderr)
@@ -44,6 +42,13 @@ def main() -> int:
     if summary.booked or summary.repairs or summary.damaged_lines:
         print(f"ledger: {line(summary)}", file=sys.stderr)
     return 0
+
+
+def _database_url() -> str:
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        raise LedgerError("DATABASE_URL is not in the environment")
+    return url
 
 
 if __name__ == "__main__":

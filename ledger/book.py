@@ -1,8 +1,8 @@
 """Writes usage into PostgreSQL, each entry once, and with it the spend of its key, user, team and team member.
 
 The row and the spend stand in one transaction, and only rows that are new add spend: a reconciliation that is killed
-anywhere, or run twice, or reads a line twice, books nothing twice. The gateway's hook keeps LiteLLM from adding the same
-spend (see roles/gateway/files/identity_ledger.py), so nothing else writes these sums but LiteLLM's budget resets.
+anywhere, or run twice, or reads a line twice, books nothing twice. The gateway's hook keeps LiteLLM from adding the
+same spend (roles/gateway/files/identity_ledger.py), so nothing else writes these sums but LiteLLM's budget resets.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ledger.records import Caller, Usage
 Connection = psycopg.Connection[tuple[Any, ...]]
 _INSERT_USAGE = """
 INSERT INTO appliance.usage (entry, request, call_id, source, host, model, model_group, endpoint, key_hash, key_alias,
-    team_id, team_alias, user_id, organization_id, end_user, tags, prompt_tokens, completion_tokens, cached_tokens, legs,
-    outcome, cost, begun_at, ended_at)
+    team_id, team_alias, user_id, organization_id, end_user, tags, prompt_tokens, completion_tokens, cached_tokens,
+    legs, outcome, cost, begun_at, ended_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
     to_timestamp(%s), to_timestamp(%s))
 ON CONFLICT (entry) DO NOTHING
@@ -145,7 +145,7 @@ def hold_back(connection: Connection, records: Iterable[Mapping[str, Any]], *, h
 
 
 def take_unclaimed(connection: Connection, *, host: str, older_than_seconds: float) -> list[dict[str, Any]]:
-    """What was held back and has a caller now, or waited too long for one. Belongs into the transaction that books it."""
+    """What was held back and has a caller now, or waited too long for one."""
     rows = connection.execute(
         "DELETE FROM appliance.unclaimed u WHERE host = %s AND (since < now() - make_interval(secs => %s) OR EXISTS "
         "(SELECT 1 FROM appliance.caller c WHERE c.request = u.record->>'request')) RETURNING record",

@@ -49,6 +49,7 @@ class Configuration:
                 for name, price in content.pop("prices").items()
             }
             metrics = content.pop("metrics_path")
+            content.pop("relay_deployments")  # the gateway's hook reads these
             return cls(
                 relay_directory=Path(content.pop("relay_directory")),
                 identity_directory=Path(content.pop("identity_directory")),

@@ -23,7 +23,7 @@ from ledger.records import Caller, Usage, is_priced, usage_of_provider, usage_of
 from relay.ledger_reader import Reading, is_in_use, read, segments
 
 CONNECT_SECONDS = 5
-CALLERS_KEPT = "7 days"
+CALLERS_KEPT_DAYS = 7
 
 
 @dataclass(kw_only=True)
@@ -160,4 +160,6 @@ class _Run:
                         "DELETE FROM appliance.segment WHERE host = %s AND path = %s", (host, str(path))
                     )
                     self._summary.deleted_segments += 1
-        self._connection.execute(f"DELETE FROM appliance.caller WHERE begun_at < now() - interval '{CALLERS_KEPT}'")
+        self._connection.execute(
+            "DELETE FROM appliance.caller WHERE begun_at < now() - make_interval(days => %s)", (CALLERS_KEPT_DAYS,)
+        )

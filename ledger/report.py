@@ -69,12 +69,13 @@ def metrics(connection: Connection, summary: Summary, *, host: str) -> dict[str,
 
 def write_metrics(path: Path, values: Mapping[str, float]) -> None:
     """Replaced as a whole: the collector never reads a half."""
-    text = "".join(
-        f"# HELP {name} {_HELP[name]}\n# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}\n{name} {value:.17g}\n"
-        for name, value in values.items()
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(_exposed(name, value) for name, value in values.items())
     whole = path.with_name(f".{path.name}.{os.getpid()}")
     whole.write_text(text, encoding="utf-8")
     whole.chmod(0o644)
     whole.replace(path)
+
+
+def _exposed(name: str, value: float) -> str:
+    kind = "counter" if name.endswith("_total") else "gauge"
+    return f"# HELP {name} {_HELP[name]}\n# TYPE {name} {kind}\n{name} {value:.17g}\n"

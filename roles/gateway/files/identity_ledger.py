@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from outage_budget import remember_spend
+
 from relay.ledger_lines import encode
 from relay.ledger_writer import SegmentWriter
 
@@ -215,6 +217,7 @@ def _gateway_hook() -> Any:
         Path(config["identity_directory"]), relay_deployments=frozenset(config["relay_deployments"])
     )
     leave_sums_to_ledger(ledger)
+    remember_spend()
     return make_hook(ledger)
 
 

@@ -1,0 +1,176 @@
+"""PostgreSQL, engines, a relay and LiteLLM on loopback; ended by their process ids."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+
+from tests.gateway import processes
+from tests.gateway.processes import FILES, ROOT, Gateway, Program, ask, start
+from tests.prisma_engine.postgres import PostgresServer, find_binaries, free_port
+
+INPUT_COST, OUTPUT_COST = 1e-6, 2e-6
+
+
+@dataclass(kw_only=True)
+class Site:
+    """Everything of one gateway host."""
+
+    directory: Path
+    postgres: PostgresServer
+    redis_port: int
+    redis: Program
+    engine_address: str
+    engine_key: str
+    relay: Program
+    relay_port: int
+    gateway: Gateway
+
+    def reconcile(self, *, grace_seconds: float = 0.0) -> str:
+        """`python -m ledger` of the gateway's own interpreter, as the timer runs it."""
+        path = self.directory / "ledger.json"
+        content = json.loads(path.read_text()) | {"grace_seconds": grace_seconds}
+        path.write_text(json.dumps(content))
+        command = [str(self.gateway.venv / "bin" / "python"), "-m", "ledger", "--config", str(path)]
+        return processes.run(command, environment=self.gateway.environment)
+
+    def sql(self, statement: str) -> str:
+        return self.postgres.sql("test", statement)
+
+    def engine_tokens(self) -> tuple[int, int]:
+        """Prompt and completion tokens that the engine says it reported for finished and cut requests."""
+        answer = ask(f"{self.engine_address}/control/requests", key=self.engine_key)
+        return sum(r["prompt_tokens"] for r in answer.json), sum(r["completion_tokens"] for r in answer.json)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    if find_binaries() is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    server = PostgresServer.create()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def render(template: str, variables: dict[str, Any]) -> str:
+    environment = jinja2.Environment(  # noqa: S701  (YAML, no HTML)
+        undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"to_json": json.dumps, "to_nice_json": json.dumps}
+    environment.tests["truthy"] = bool
+    return environment.from_string((FILES.parent / "templates" / template).read_text()).render(
+        variables | {"ansible_managed": "test"}
+    )
+
+
+def role_variables(**own: Any) -> dict[str, Any]:
+    """What the role's defaults and a plan give."""
+    defaults = yaml.safe_load((FILES.parent / "defaults" / "main.yml").read_text())
+    return defaults | own
+
+
+@pytest.fixture(scope="session")
+def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("gateway")
+    try:
+        venv = processes.virtual_environment()
+        prisma = processes.unpack_engine(directory)
+        redis_port, relay_port = free_port(), free_port()
+        environment = processes.environment_of(
+            directory=directory, venv=venv, prisma=prisma, postgres=postgres_server, redis_port=redis_port
+        )
+    except processes.Unavailable as reason:
+        pytest.skip(str(reason))
+    key = environment["VLLM_API_KEY"]
+    own = os.environ | {"VLLM_API_KEY": key}
+    programs: list[Program] = []
+    try:
+        engine_port = free_port()
+        engine = [
+            sys.executable, "-m", "benchmarks.fault_engine", "--port", str(engine_port), "--id", "e1",
+            "--served-model-name", "tiny", "--key-variable", "VLLM_API_KEY", "--max-model-len", "4096",
+        ]  # fmt: skip
+        programs.append(start(engine, log=directory / "engine.log", environment=own, directory=ROOT))
+        relay_config = directory / "relay.yaml"
+        relay_config.write_text(
+            yaml.safe_dump(
+                {
+                    "schema_version": 1, "group": "chat", "served_model_name": "tiny", "port": relay_port,
+                    "replicas": [{"id": "e1", "api_base": f"http://127.0.0.1:{engine_port}/v1"}],
+                    "max_model_len": 4096, "ledger_directory": str(directory / "relay"),
+                }
+            )
+        )  # fmt: skip
+        relay_command = [sys.executable, "-m", "relay", "--config", str(relay_config)]
+        relay = start(relay_command, log=directory / "relay.log", environment=own, directory=ROOT)
+        redis_command = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir",
+                         str(directory)]  # fmt: skip
+        redis = start(redis_command, log=directory / "redis.log", environment=dict(os.environ), directory=directory)
+        programs += [relay, redis]
+        processes.install_schema(environment, venv)
+        models = [
+            {
+                "name": "chat", "model_directory": "tiny", "max_input_tokens": 3072, "max_output_tokens": 1024,
+                "input_cost_per_token": INPUT_COST, "output_cost_per_token": OUTPUT_COST, "fallbacks": [],
+                "deployments": [
+                    {"id": "chat-relay", "api_base": f"http://127.0.0.1:{relay_port}/v1", "served_model_name": "tiny"}
+                ],
+            },
+            {
+                "name": "direct", "model_directory": "tiny", "max_input_tokens": 3072, "max_output_tokens": 1024,
+                "input_cost_per_token": INPUT_COST, "output_cost_per_token": OUTPUT_COST, "fallbacks": [],
+                "deployments": [
+                    {"id": "direct-e1", "api_base": f"http://127.0.0.1:{engine_port}/v1", "served_model_name": "tiny"}
+                ],
+            },
+        ]  # fmt: skip
+        variables = role_variables(
+            gateway_models=models, gateway_redis_host="127.0.0.1", gateway_redis_port=redis_port,
+            gateway_spend_write_seconds=5,
+            gateway_router={"strategy": "simple-shuffle", "num_retries": 1, "retry_after_seconds": 0,
+                            "timeout_seconds": 600, "stream_timeout_seconds": 60, "allowed_fails": 1,
+                            "cooldown_seconds": 10},
+        )  # fmt: skip
+        config = directory / "config.yaml"
+        # The Redis of these tests has no password; the rest is the role's.
+        text = render("config.yaml.j2", variables)
+        config.write_text("\n".join(line for line in text.splitlines() if "redis_password" not in line))
+        (directory / "token_window.json").write_text('{"models": {}}')
+        (directory / "ledger.json").write_text(
+            json.dumps(
+                {
+                    "host": "h1", "relay_directory": str(directory / "relay"),
+                    "identity_directory": str(directory / "identity"),
+                    "metrics_path": str(directory / "ledger.prom"), "grace_seconds": 0, "unclaimed_seconds": 600,
+                    "retention_days": 30, "relay_deployments": ["chat-relay"],
+                    "prices": {"tiny": {"input": INPUT_COST, "output": OUTPUT_COST}},
+                }
+            )
+        )  # fmt: skip
+        gateway = Gateway(directory=directory, venv=venv, environment=environment, config=config, port=free_port(),
+                          workers=2)  # fmt: skip
+        gateway.start()
+        yield Site(
+            directory=directory, postgres=postgres_server, redis_port=redis_port, redis=redis, engine_key=key,
+            engine_address=f"http://127.0.0.1:{engine_port}", relay=relay, relay_port=relay_port, gateway=gateway,
+        )  # fmt: skip
+        assert gateway.program is not None
+        gateway.program.end()
+    finally:
+        for program in reversed(programs):
+            program.end(signal.SIGKILL)
+        if "gateway" in locals() and gateway.program is not None and gateway.program.process.poll() is None:
+            gateway.kill()
