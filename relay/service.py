@@ -42,6 +42,7 @@ class Service:
             queue_max=config.queue_max_requests,
             wait_seconds=config.first_byte_seconds,
             probe=self._probe,
+            look=self._look,
             probe_seconds=config.probe_seconds,
         )
 
@@ -191,6 +192,14 @@ class Service:
         except (ValueError, KeyError, TypeError):
             count = None
         return None if count == 1 else f"no token but {end.body[:80]!r}"
+
+    async def _look(self, replica: Replica) -> str | None:
+        """Whether its server answers; None = it does."""
+        seconds = self._config.stall_seconds
+        leg = Leg(replica, sink=None, first_byte_seconds=seconds, stall_seconds=seconds, probe=True)
+        await self._sender.start(leg, "GET", "/health", b"", identity="relay-look")
+        end = await outcome_of(leg, seconds=seconds)
+        return None if end.kind in {"finished", "busy"} else end.reason or f"HTTP {end.status}"
 
     async def watch(self) -> None:
         """Runs as long as the relay."""
