@@ -6,7 +6,7 @@ VENV := .venv/bin
 ANSIBLE_PLAYBOOKS := site.yml playbooks
 export UV_SYSTEM_CERTS ?= 1
 
-.PHONY: help setup demo demo-ha demo-down test lint unit lab-tier live accept lock artifacts vault schema clean
+.PHONY: help setup demo demo-ha demo-down test lint unit lab-tier live accept lock artifacts vault keys schema clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ artifacts: setup ## Download what hosts install from: wheels of engine and gatew
 
 vault: setup ## Make the secrets of a site: make vault SITE=inventories/<site>
 	@$(VENV)/python tools/init_vault.py $(or $(SITE),$(error name the site: make vault SITE=inventories/<site>))
+
+keys: setup ## Values of virtual keys: make keys SITE=inventories/<site> [ROTATE=<alias>]
+	@$(VENV)/python -m tools.access_keys $(or $(SITE),$(error name the site: make keys SITE=inventories/<site>)) $(addprefix --rotate ,$(ROTATE))
 
 schema: setup ## Generate docs/schema/ again
 	@$(VENV)/llm-size schema --write docs/schema

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from sizing.access import load_access
 from sizing.cli_console import answer, complain, human_console
 from sizing.errors import SizingError
 from sizing.explain import explain
@@ -33,7 +34,7 @@ SiteOption = Annotated[Path, typer.Option("--site", metavar="DIRECTORY", help="A
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs of this module."""
-    app.command("check", epilog=CHECK_EXAMPLES, short_help="Do request, hardware and plan of a site agree?")(
+    app.command("check", epilog=CHECK_EXAMPLES, short_help="Do request, hardware, plan and access of a site agree?")(
         check_command
     )
     app.command("explain", epilog=EXPLAIN_EXAMPLES, short_help="How did each number of the plan come about?")(
@@ -42,12 +43,16 @@ def register(app: typer.Typer) -> None:
 
 
 def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An inventory directory.")]) -> int:
-    """Do request, hardware and plan of a site agree? One line on stderr for each problem, exit code 2."""
+    """Do request, hardware, plan and access of a site agree? One line on stderr for each problem, exit code 2."""
     problems: list[SizingError] = []
     loaded = _tried(lambda: load_site(site), problems)
     plan = _tried(lambda: load_plan(site), problems)
     if loaded is not None and plan is not None:
         _tried(lambda: check_freshness(loaded, plan), problems)
+    access = _tried(lambda: load_access(site), problems)
+    if access is not None and loaded is not None:
+        served = {model.name for model in loaded.request.models}
+        _tried(lambda: access.check_models(served), problems)
     for problem in problems:
         complain(problem)
     if problems:
@@ -55,7 +60,10 @@ def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An 
     if loaded is not None and plan is not None:
         engine_count = sum(1 for _ in plan.engines())
         what = f"{engine_count} engines behind {len(plan.gateway.relays)} relays"
-        answer(f"{site}: request, hardware of {', '.join(loaded.hardware)} and plan ({what}) agree")
+        words = f"{site}: request, hardware of {', '.join(loaded.hardware)} and plan ({what}) agree"
+        if access is not None:
+            words += f"; access declares {len(access.teams)} teams and {len(access.keys)} keys"
+        answer(words)
     return 0
 
 

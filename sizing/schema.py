@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from sizing.access import Access
 from sizing.answer import Estimate
 from sizing.calibration import Calibration
 from sizing.documents import Part
@@ -16,6 +17,7 @@ from sizing.request import Request
 def documents() -> dict[str, type[Part]]:
     """Every document that passes between the parts, by the name of its schema."""
     return {
+        "access": Access,
         "calibration": Calibration,
         "estimate": Estimate,
         "hardware": Hardware,

@@ -19,7 +19,7 @@ from sizing.hardware import Hardware
 from sizing.plan import PLAN_KEY, Plan
 from sizing.request import Request
 
-OUR_DOCUMENTS = frozenset({"appliance_plan.json", "hardware.json"})
+OUR_DOCUMENTS = frozenset({"access.yml", "appliance_plan.json", "hardware.json", "vault_access.yml"})
 
 GROUPS = ("gateway", "postgres", "redis", "engines")
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -102,9 +103,9 @@ def read_vault(path: Path) -> dict[str, str]:
     return content
 
 
-def write_vault(path: Path, content: dict[str, str]) -> None:
+def write_vault(path: Path, content: Mapping[str, object]) -> None:
     """Encrypts in memory and replaces the file at once."""
-    answer = _ansible_vault("encrypt", "--output", "-", "-", text=yaml.safe_dump(content))
+    answer = _ansible_vault("encrypt", "--output", "-", "-", text=yaml.safe_dump(dict(content)))
     if answer.returncode != 0:
         sys.exit(f"vault: {path} cannot be encrypted: {answer.stderr.strip()}")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,14 @@ class Exchange:
             return {}
         return content if isinstance(content, dict) else {}
 
+    def rows(self) -> list[Any] | None:
+        """The JSON list in the body; None when there is none."""
+        try:
+            content = json.loads(self.text)
+        except ValueError:
+            return None
+        return content if isinstance(content, list) else None
+
     def message(self) -> str:
         """What an error body says: OpenAI's shape, FastAPI's shape, or the first line of the text."""
         error = self.content().get("error", self.content().get("detail"))

@@ -5,11 +5,12 @@ from pathlib import Path
 
 SIZING = Path(__file__).resolve().parents[2] / "sizing"
 LAYERS = (
-    {"units", "errors", "plan_diff"},
+    {"units", "errors", "plan_diff", "access_licence"},
     {"documents", "quantiles", "arrivals"},
     {"served"},
     {"acceptance_criteria"},
     {
+        "access",
         "catalogue",
         "hardware",
         "request",
