@@ -7,7 +7,7 @@ Key values travel in bodies only. Standard library only, because it runs on the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -39,8 +39,9 @@ class Gateway:
         keys = [_key(row) for row in self._pages("/key/list", "keys", return_full_object="true")]
         return [*users, *teams, *keys]
 
-    def carry_out(self, step: Step, *, key_values: dict[str, str], grace: str | None, now: datetime) -> None:
+    def carry_out(self, step: Step, *, key_values: dict[str, str], grace: str | None) -> None:
         """One step; raises AccessRefused with the gateway's own words when it does not succeed."""
+        now = datetime.now(UTC)
         act = getattr(self, f"_{step.verb}_{step.thing.kind}")
         if step.thing.kind == "key" and step.verb in ("create", "rotate"):
             act(step, key_values[step.thing.name], grace, now)

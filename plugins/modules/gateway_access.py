@@ -60,7 +60,7 @@ def apply(given: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     for step in steps:
         if not check_mode:
             try:
-                gateway.carry_out(step, key_values=key_values, grace=given["access"].get("rotation_grace"), now=now)
+                gateway.carry_out(step, key_values=key_values, grace=given["access"].get("rotation_grace"))
             except AccessRefused as refused:
                 raise AccessRefused(f"{refused} (done before: {', '.join(done) or 'nothing'})") from None
         done.append(str(step))
