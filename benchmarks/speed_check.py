@@ -4,7 +4,7 @@
     python -m benchmarks.speed_check --url http://127.0.0.1:8000 --model-name qwen --model-dir DIR --hardware host.json
 
 Closed loops of whole answers with exact lengths (`ignore_eos`), prompts of random token ids. The calibration run is two
-loads; then each of three others runs five times, in turns, and the median stands beside the spread of the five (A/A).
+loads, then come three others; all run five times, in turns, and each median stands beside the spread of the five (A/A).
 It prints; what is near enough is for the reader to say. On a machine that does other things the load average says so.
 """
 
@@ -138,34 +138,33 @@ def main() -> int:
         return run(load, url=arguments.url, model_name=arguments.model_name, vocabulary_size=vocabulary, seed=seed)
 
     seconds(CALIBRATING[0], 0)
+    taken: dict[Load, list[float]] = {load: [] for load in (*CALIBRATING, *OTHERS)}
+    for repeat in range(REPEATS):
+        for load, rates in taken.items():
+            rates.append(load.request_count * load.output_tokens / seconds(load, 1 + repeat))
     with tempfile.TemporaryDirectory() as directory:
         reports = []
         for index, load in enumerate(CALIBRATING):
-            took = seconds(load, 1 + index)
             reports.append(Path(directory) / f"calibrating-{index}.json")
-            reports[-1].write_text(json.dumps(_as_bench(load, took)), encoding="utf-8")
-            print(f"calibrating: {load}: {load.request_count * load.output_tokens / took:.1f} tok/s")
+            reports[-1].write_text(json.dumps(_as_bench(load, median(taken[load]))), encoding="utf-8")
         learned = calibrate_speed(reports, configuration)
     calibration = Calibration(made_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), speeds=(learned,))
     before, after = StepTime.of(configuration), StepTime.of(configuration, calibration=calibration)
-    taken: dict[Load, list[float]] = {load: [] for load in OTHERS}
-    for repeat in range(REPEATS):
-        for load in OTHERS:
-            taken[load].append(load.request_count * load.output_tokens / seconds(load, 100 + repeat))
     limits = loop_limits(configuration)
     for load, rates in taken.items():
         point = SpeedPoint(**vars(load))
         said, first = (replayed(times, limits, point).output_tokens_per_second for times in (after, before))
         seen = median(rates)
+        what = "calibrating: " if load in CALIBRATING else ""
         print(
-            f"{load}: {seen:.1f} tok/s seen (A/A {min(rates) / seen - 1:+.0%} to {max(rates) / seen - 1:+.0%}), "
+            f"{what}{load}: {seen:.1f} tok/s seen (A/A {min(rates) / seen - 1:+.0%} to {max(rates) / seen - 1:+.0%}), "
             f"{said:.1f} predicted ({said / seen - 1:+.0%}); before calibration {first:.1f} ({first / seen - 1:+.0%})"
         )
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     return 0
 
 
-def _as_bench(load: Load, took: float) -> dict[str, object]:
+def _as_bench(load: Load, rate: float) -> dict[str, object]:
     """What `vllm bench serve --save-result` would have written."""
     return {
         "completed": load.request_count,
@@ -173,7 +172,7 @@ def _as_bench(load: Load, took: float) -> dict[str, object]:
         "total_output_tokens": load.request_count * load.output_tokens,
         "request_rate": "inf",
         "max_concurrency": load.concurrency,
-        "output_throughput": load.request_count * load.output_tokens / took,
+        "output_throughput": rate,
     }
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from sizing.catalogue import catalogue_text
+from sizing.model_facts import load_model_facts
 from tools.speed_rows import SpeedRow, batch_limit, series_as_rows, speed_rows
 
 RECORD = Path(__file__).resolve().parents[1] / "tests" / "golden" / "speed_peer.yaml"
@@ -51,8 +52,9 @@ for name, (batch, argv) in json.load(sys.stdin).items():
 """
 """Runs in the peer's interpreter; a batch that it says does not fit is halved until it answers."""
 
-_TPOT = re.compile(r"TPOT:\s+([\d.]+) ms")
-_RATE = re.compile(r"tokens/s:\s+([\d.]+)")
+_TPOT = re.compile(r"TPOT:\s+([\d.,]+) ms")
+_PATH = re.compile(r"(?<=\s)/\S+")
+_RATE = re.compile(r"tokens/s:\s+([\d.,]+)")
 
 
 def main() -> int:
@@ -86,8 +88,13 @@ def main() -> int:
 def _answer(batch: int, said: str) -> dict[str, object]:
     tpot, rate = _TPOT.search(said), _RATE.search(said)
     if tpot is None or rate is None:
-        return {"refused": (said.strip().splitlines() or ["no answer"])[-1][:160]}
-    return {"batch": batch, "tpot_ms": float(tpot[1]), "output_tokens_per_second": float(rate[1])}
+        last = (said.strip().splitlines() or ["no answer"])[-1].removeprefix("SystemExit: Error: ")
+        return {"refused": _PATH.sub("...", last)[:160]}
+    return {
+        "batch": batch,
+        "tpot_ms": float(tpot[1].replace(",", "")),
+        "output_tokens_per_second": float(rate[1].replace(",", "")),
+    }
 
 
 def _rows() -> Iterator[SpeedRow]:
@@ -104,6 +111,8 @@ def _question(row: SpeedRow, directory: Path) -> list[str]:
     argv = ["cli", "estimate", "--model-path", str(home), "--system", SYSTEMS[row.gpu], "--backend", "vllm"]
     argv += ["--isl", str(round(row.prompt_tokens)), "--osl", str(round(row.output_tokens))]
     argv += ["--tp-size", str(row.tensor_parallel_size), "--pp-size", str(row.pipeline_parallel_size)]
+    if load_model_facts(row.model).experts is not None:
+        argv += ["--moe-tp-size", str(row.tensor_parallel_size), "--moe-ep-size", "1"]
     if row.prefix_tokens:
         argv += ["--prefix", str(row.prefix_tokens)]
     if row.stored_as is not None:
