@@ -30,13 +30,13 @@ PEER = """\
 The peer (Apache-2.0, `aiconfigurator cli estimate`, its vLLM tables of 0.24, offline) was asked for the same rows by
 `tools/record_speed_peer.py`, and for every third load of the series whose model is in the catalogue. Only rows that
 both answer are compared. Two things favour llm-size: the peer predicts a steady state, so rows that are one burst are
-harder for it than for a replay; and the loads of the series are among those that chose our factors (10.8 % is the error
-without them, see below), while the peer works from kernels that it measured one by one.
+harder for it than for a replay; and the loads of the series are among those that chose our factors (the last table says
+what is without them), while the peer works from kernels that it measured one by one.
 """
 SERIES = """\
 ### The series behind the factors of H100, H200 and B200
 
-`tools/fit_efficiency.py` chooses the factors marked `series` from these rows, with `--hold-out` each model from the
+`tools/fit_efficiency.py` chooses the factors marked `series` from these rows, with `--hold-out` models from the
 others alone (the second table; where a model alone has a data type, its factors stay where the search starts).
 """
 GROUPS = ("rows", "n", "output throughput", "interval holds", "n", "time per token", "interval holds")
