@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,7 +151,7 @@ def quantile(values: list[float], part: float) -> float:
 
 async def first_tokens(relay: RelayProcess, engine: FaultProcess, *, count: int) -> dict[str, float]:
     """Added time to the first token, of pairs that take turns."""
-    direct, relayed = [], []
+    direct, relayed = list[float](), list[float]()
     for number in range(count):
         for port, into in ((engine.port, direct), (relay.port, relayed))[:: 1 if number % 2 else -1]:
             heard = await ask(port, f"pair {number}", max_tokens=2)
@@ -172,7 +173,7 @@ async def chunk_cost(relay: RelayProcess, *, streams: int, tokens: int) -> dict[
     return {"chunks": chunks, "chunks_per_second": chunks / wall, "cpu_microseconds_per_chunk": used / chunks * 1e6}
 
 
-async def crowd(streams: int, *, tokens: int, chunks_per_second: float) -> dict[str, float]:
+async def crowd(streams: int, *, tokens: int, chunks_per_second: float) -> dict[str, Any]:
     """Many streams, one engine killed in the middle."""
     pace = ("--ttft-ms", "50", "--itl-ms", str(1000 / chunks_per_second))
     with (
@@ -194,6 +195,7 @@ async def crowd(streams: int, *, tokens: int, chunks_per_second: float) -> dict[
         wall = perf_counter() - begun
         resumed = [line["gap_seconds"] for line in relay.log() if line["event"] == "resumed"]
         gaps = [one.gap for one in heard]
+        faults = Counter(line["event"] + ": " + line.get("reason", "") for line in relay.log() if "reason" in line)
         return {
             "streams": streams,
             "equal": sum(one.text == right[number % TEXTS] for number, one in enumerate(heard)),
@@ -201,6 +203,7 @@ async def crowd(streams: int, *, tokens: int, chunks_per_second: float) -> dict[
             "seam_p50_seconds": quantile(resumed, 0.5) if resumed else 0.0,
             "seam_p99_seconds": quantile(resumed, 0.99) if resumed else 0.0,
             "client_gap_p99_seconds": quantile(gaps, 0.99),
+            "faults": faults,
             "relay_cpu_share": (relay.cpu_seconds - before) / wall,
             "relay_memory_mib": memory / 2**20,
             "relay_memory_after_mib": relay.memory_bytes / 2**20,

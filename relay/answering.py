@@ -143,7 +143,7 @@ class Answering:
         return LegEnd(kind="finished")
 
     async def _one_leg(self, path: str, body: dict[str, Any], ids: bytes) -> tuple[LegEnd, Replica]:
-        urgent = self._text.legs > 1
+        urgent = self._client.head_sent
         try:
             replica = await self._group.acquire(self._wish, tried=self._tried, urgent=urgent)
         except NoReplica as none:

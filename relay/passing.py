@@ -37,7 +37,7 @@ async def pass_on(
     streams = b'"stream"' in request.body
     while True:
         try:
-            replica = await group.acquire(wish, tried=tried, urgent=bool(tried))
+            replica = await group.acquire(wish, tried=tried, urgent=False)
         except NoReplica as none:
             retry = {"retry_after": str(none.retry_after_seconds)}
             client.send(503, error_body(503, str(none), "ServiceUnavailableError"), **retry)

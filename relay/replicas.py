@@ -109,11 +109,13 @@ class Group:
 
     # choice
     async def acquire(self, wish: Wish, *, tried: Collection[Replica] = (), urgent: bool = False) -> Replica:
-        """A replica with room, reserved until release(). Urgent = a request under way: it waits for nobody.
+        """A replica with room, reserved until release(). Raises NoReplica.
 
-        Raises NoReplica."""
+        Urgent = a client has heard a part already: it goes first, and waits for a replica, since nobody else can help.
+        """
         deadline = monotonic() + self._wait_seconds
         first = True
+        patient = GRACE_SECONDS if not urgent else self._wait_seconds
         while True:
             replica = self._choose(wish, tried, urgent=urgent) if urgent or not self._waiting or not first else None
             if replica is not None:
@@ -121,7 +123,7 @@ class Group:
                 replica.outstanding_requests += 1
                 self._remember(wish, replica)
                 return replica
-            await self._wait(deadline, front=urgent or not first)
+            await self._wait(deadline, front=urgent or not first, patient=patient)
             first = False
 
     def release(self, replica: Replica, wish: Wish) -> None:
@@ -153,11 +155,11 @@ class Group:
         while len(self._home) > CONVERSATIONS_REMEMBERED:
             self._home.popitem(last=False)
 
-    async def _wait(self, deadline: float, *, front: bool) -> None:
+    async def _wait(self, deadline: float, *, front: bool, patient: float) -> None:
         now = monotonic()
         if not self.usable:
             latest = max((replica.ejected_at for replica in self.replicas.values()), default=0.0)
-            deadline = min(deadline, latest + GRACE_SECONDS)
+            deadline = min(deadline, latest + patient)
             if now >= deadline:
                 out = ", ".join(f"{replica.id} {replica.state}" for replica in self.replicas.values())
                 retry = max(1, round(self._probe_seconds))

@@ -5,6 +5,9 @@ import asyncio
 from relay.leg import Leg, LegEnd
 from relay.replicas import Replica
 
+CONNECT_ATTEMPTS = 5
+"""With an engine that meanwhile answers others."""
+
 
 class Sender:
     """Knows the key and the timers."""
@@ -26,16 +29,23 @@ class Sender:
         else:
             await self._connect(leg, request)
 
-    def _afresh(self, leg: Leg, request: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(self._connect(leg, request))
+    def _afresh(self, leg: Leg, request: bytes, *, attempts: int = CONNECT_ATTEMPTS) -> None:
+        task = asyncio.get_running_loop().create_task(self._connect(leg, request, attempts=attempts))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, leg: Leg, request: bytes) -> None:
+    async def _connect(self, leg: Leg, request: bytes, *, attempts: int = CONNECT_ATTEMPTS) -> None:
         replica = leg.replica
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         try:
             connection = await replica.pool.connect(self._connect_seconds)
         except TimeoutError:
+            if replica.progress_at >= begun and not leg.over.done() and attempts > 1:
+                self._afresh(
+                    leg, request, attempts=attempts - 1
+                )  # it answers others: a crowd connects, or this process is short of time
+                return
             leg.fault(f"no connection within {self._connect_seconds:g} s")
         except OSError as error:
             leg.fault(f"no connection: {error.strerror or error}")
