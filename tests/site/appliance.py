@@ -108,6 +108,13 @@ class Appliance:
         """The hosts whose engine answers a request of this relay now."""
         return [row["id"].partition("@")[2] for row in self._replicas(group) if row["outstanding_requests"]]
 
+    def last_legs(self, group: str) -> list[dict[str, Any]]:
+        """The legs of the request that this relay booked last."""
+        written = self.lab("exec", "h1", "--", "sh", "-c", f"tail -qn 50 /var/lib/relay/ledger/{group}.*.ledger.jsonl")
+        ends = [entry for entry in map(json.loads, written.splitlines()) if entry["kind"] == "end"]
+        legs: list[dict[str, Any]] = max(ends, key=lambda entry: float(entry["at"]))["legs"]
+        return legs
+
     def _replicas(self, group: str) -> list[dict[str, Any]]:
         content = json.loads(self.plan_path().read_text(encoding="utf-8"))["appliance_plan"]["gateway"]["relays"]
         port = next(relay["port"] for relay in content if relay["group"] == group)

@@ -141,7 +141,7 @@ def test_a_killed_api_server_leaves_no_orphan_and_the_engine_serves_again(deploy
 
 def test_a_stream_through_the_gateway_does_not_see_its_engine_die(deployed: Appliance) -> None:
     url, key = deployed.gateway(), deployed.vault()["vault_gateway_master_key"]
-    body = {"model": "tiny-qwen3", "max_tokens": 1500, "messages": [{"role": "user", "content": "Count the stars."}]}
+    body = {"model": "tiny-qwen3", "max_tokens": 1000, "messages": [{"role": "user", "content": "Explain caching."}]}
     undisturbed = stream_chat(url, key, body)
     killed: list[str] = []
 
@@ -150,9 +150,15 @@ def test_a_stream_through_the_gateway_does_not_see_its_engine_die(deployed: Appl
         for host in killed:
             deployed.lab("exec", host, "--", "systemctl", "kill", "--signal=KILL", "vllm@tiny-qwen3")
 
-    survived = stream_chat(url, key, body, act_after=20, act=kill_the_engine_that_serves)
+    # At full speed the engine has generated everything before the client has read its first words.
+    set_cpu_quota(deployed, "40%")
+    try:
+        survived = stream_chat(url, key, body, act_after=20, act=kill_the_engine_that_serves)
+    finally:
+        set_cpu_quota(deployed, "")
 
     assert len(killed) == 1
+    assert ["fault", "completed"] == [leg["outcome"] for leg in deployed.last_legs("tiny-qwen3")]
     assert (200, []) == (survived.status, survived.errors)
     assert survived.text == undisturbed.text
     assert survived.finish_reasons == undisturbed.finish_reasons
@@ -295,6 +301,13 @@ def checks_of(appliance: Appliance) -> list[dict[str, str]]:
     checks = appliance.report()["checks"]
     assert isinstance(checks, list)
     return checks
+
+
+def set_cpu_quota(appliance: Appliance, quota: str) -> None:
+    for host in ("h2", "h3"):
+        appliance.lab(
+            "exec", host, "--", "systemctl", "set-property", "--runtime", "vllm@tiny-qwen3", f"CPUQuota={quota}"
+        )
 
 
 def engine_processes(appliance: Appliance) -> list[str]:
