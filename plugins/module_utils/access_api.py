@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from ansible.module_utils.access_state import AccessRefused, Step, Thing, mark_of, moment
+from ansible.module_utils.access_state import AccessRefused, GatewayAway, Step, Thing, mark_of, moment
 from ansible.module_utils.http_exchange import Exchange, exchange
 
 PAGE_SIZE = 100
@@ -133,6 +133,8 @@ class Gateway:
     def _get(self, path: str, query: dict[str, Any]) -> Exchange:
         url = f"{self.url}{path}?{urlencode(query)}" if query else self.url + path
         answer = exchange("GET", url, key=self.key, timeout_seconds=self.timeout_seconds)
+        if answer.status is None:
+            raise GatewayAway(f"cannot read what is there: {self._words(path, answer)}")
         if answer.status not in HTTP_OK:
             raise AccessRefused(f"cannot read what is there: {self._words(path, answer)}")
         return answer

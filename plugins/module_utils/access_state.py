@@ -27,6 +27,10 @@ class AccessRefused(Exception):
     """What is asked cannot be done; the message is one line for the operator."""
 
 
+class GatewayAway(AccessRefused):
+    """Nothing answers at the gateway's address."""
+
+
 @dataclass(frozen=True)
 class Thing:
     """One user, team, member or key. `hash` is a key's SHA-256, never its value."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.access_api import Gateway
-from ansible.module_utils.access_state import AccessRefused, Step, Thing, declared, shown, steps_between
+from ansible.module_utils.access_state import AccessRefused, GatewayAway, Step, Thing, declared, shown, steps_between
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -18,6 +18,7 @@ description:
   - What is not declared any more is removed, if this module made it; things of others are never touched, and a name
     that others use is refused.
   - A key whose value differs from the gateway's is rotated. Its limits and its spend go over to the new value.
+  - In check mode a gateway that does not answer is taken as an empty one, so that a dry run of a new site passes.
   - Key values go in and never come out. The declaration is taken as checked (`llm-size check`).
 options:
   url: {type: str, required: true, description: Base URL of the gateway.}
@@ -54,7 +55,12 @@ def apply(given: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     gateway = Gateway(given["url"], given["master_key"], timeout_seconds=given["timeout_seconds"])
     key_values = {alias: str(value) for alias, value in given["key_values"].items()}
     wanted = declared(given["access"], key_values, may_lack_values=check_mode)
-    present = gateway.present()
+    try:
+        present = gateway.present()
+    except GatewayAway:
+        if not check_mode:  # a dry run comes before the first gateway
+            raise
+        present = []
     steps = steps_between(wanted, present, now=now)
     done: list[str] = []
     for step in steps:

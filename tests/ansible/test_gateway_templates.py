@@ -132,6 +132,17 @@ def test_a_site_without_fallbacks_has_an_empty_list(tmp_path: Path) -> None:
     assert [] == yaml.safe_load((tmp_path / "config.yaml").read_text())["router_settings"]["fallbacks"]
 
 
+def test_a_budget_of_the_whole_gateway_stands_in_the_configuration_only_where_there_is_one(
+    rendered: Path, tmp_path: Path
+) -> None:
+    render(tmp_path, gateway_budget=250.5, gateway_budget_period="1mo")
+
+    settings = yaml.safe_load((tmp_path / "config.yaml").read_text())["litellm_settings"]
+    assert (250.5, "1mo") == (settings["max_budget"], settings["budget_duration"])
+    assert [] == faults(tmp_path / "config.yaml")
+    assert "max_budget" not in (rendered / "config.yaml").read_text()
+
+
 def test_no_secret_stands_outside_the_environment_file(rendered: Path) -> None:
     for name in ("config.yaml", "token_window.json", "litellm.service"):
         assert "p@ss" not in (rendered / name).read_text()

@@ -215,12 +215,14 @@ def test_a_list_that_is_no_list_changes_nothing() -> None:
         assert [] == posted
 
 
-def test_a_gateway_that_is_away_is_one_line() -> None:
-    answer = run_module(
-        "gateway_access", url="http://127.0.0.1:1", master_key=MASTER_KEY, access=ACCESS, key_values={"prod": VALUE}
-    )
+def test_a_gateway_that_is_away_is_one_line_and_in_check_mode_an_empty_one() -> None:
+    away = {"url": "http://127.0.0.1:1", "master_key": MASTER_KEY, "access": ACCESS, "key_values": {"prod": VALUE}}
+
+    answer = run_module("gateway_access", **away)
+    dry = run_module("gateway_access", **away, _ansible_check_mode=True)
 
     assert "http://127.0.0.1:1 does not answer: " in answer["msg"]
+    assert ["create key prod"] == dry["steps"]
 
 
 def test_a_key_without_a_value_is_refused() -> None:

@@ -96,6 +96,8 @@ class LitellmSettings(Part):
     disable_hf_tokenizer_download: Literal[True]
     turn_off_message_logging: bool
     telemetry: Literal[False]
+    max_budget: Annotated[float, Field(gt=0)] | None = None
+    budget_duration: Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|m|h|d|w|mo)$")] | None = None
 
 
 class GeneralSettings(Part):
