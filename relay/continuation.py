@@ -136,7 +136,7 @@ class Continuation:
                 return self._choice(event, chunk, choices[0])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return f"an event that is none of vLLM's: {error!r}: {event[:120]!r}"
-        self._usage, self.fingerprint = chunk.get("usage"), chunk.get("systemfingerprint")
+        self._usage, self.fingerprint = chunk.get("usage"), chunk.get("system_fingerprint")
         return None
 
     def _choice(self, event: bytes, chunk: dict[str, Any], choice: dict[str, Any]) -> str | None:
@@ -292,7 +292,7 @@ class Continuation:
         if self._asked.continuous_usage:
             last["usage"] = self._counted()
         resumed = {"relay": {"legs": self.legs, "exact": self._asked.greedy}} if self.legs > 1 else {}
-        mark = {} if self.fingerprint is None else {"systemfingerprint": self.fingerprint}
+        mark = {} if self.fingerprint is None else {"system_fingerprint": self.fingerprint}
         if not self._asked.include_usage:
             return encoded(last | mark | resumed) + DONE
         head = {key: value for key, value in last.items() if key not in {"choices", "usage"}}

@@ -134,7 +134,7 @@ class Replay:
         if usage:
             self._account(usage, last=not chunk["choices"])
         if not chunk["choices"]:
-            self._usage, self.fingerprint = usage, chunk.get("systemfingerprint")
+            self._usage, self.fingerprint = usage, chunk.get("system_fingerprint")
             return None
         kept = []
         for choice in chunk["choices"]:
@@ -227,7 +227,7 @@ class Replay:
         head = self._head or {}
         usage = self._usage or self._counted()
         resumed = {"relay": {"legs": self.legs, "exact": True}} if self.legs > 1 else {}
-        mark = {} if self.fingerprint is None else {"systemfingerprint": self.fingerprint}
+        mark = {} if self.fingerprint is None else {"system_fingerprint": self.fingerprint}
         if self._asked.include_usage:
             return encoded(head | {"choices": [], "usage": usage} | mark | resumed) + DONE
         return (encoded(head | {"choices": []} | resumed) if resumed else b"") + DONE

@@ -198,15 +198,15 @@ class Group:
             self._wake()
 
     # states
-    def eject(self, replica: Replica, reason: str) -> None:
-        """Out until it has generated a token again."""
+    def eject(self, replica: Replica, reason: str, *, hung: bool = False) -> None:
+        """Out until it has generated a token again. Hung = whoever waits for it waits in vain."""
         replica.last_fault = reason
         replica.pool.close()
         if replica.state == "serving":
             replica.become("ejected")
             replica.ejected_at = monotonic()
             self._keep_probing(replica)
-        for leg in list(replica.legs):
+        for leg in list(replica.legs) if hung else ():
             leg.replica_out(reason)
 
     def drain(self, replica: Replica) -> None:
@@ -249,7 +249,7 @@ class Group:
             ]
             for replica, reason in zip(silent, await asyncio.gather(*map(self._ask, silent)), strict=True):
                 if reason is not None and replica.state == "serving":
-                    self.eject(replica, f"probe: {reason}")
+                    self.eject(replica, f"probe: {reason}", hung=True)
 
     async def _ask(self, replica: Replica) -> str | None:
         """For a token where somebody waits for one, and now and then; else only whether it answers."""

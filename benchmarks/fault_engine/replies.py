@@ -82,7 +82,8 @@ class Replies:
         usage = ""
         if asked.continuous_usage:
             usage = f',"usage":{self._usage(len(sequence.prompt), len(sequence.tokens))}'
-        return f"{self._head}{choice}]{usage}}}\n\n".encode()
+        mark = f',"system_fingerprint":"{FINGERPRINT}"' if step.finish_reason and not asked.include_usage else ""
+        return f"{self._head}{choice}]{mark}{usage}}}\n\n".encode()
 
     def closing(self, sequences: Items[Sequence]) -> bytes:
         """The usage chunk, if asked for, and the end."""

@@ -100,6 +100,7 @@ class Heard:
             "logprobs": self.logprob_tokens,
             "usage": self.usage,
             "identities": len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in self.chunks}),
+            "fingerprints": [chunk["system_fingerprint"] for chunk in self.chunks if "system_fingerprint" in chunk],
             "roles": sum("role" in (choice.get("delta") or {}) for choice in self.choices),
         }
 
