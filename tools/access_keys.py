@@ -45,7 +45,7 @@ def main() -> int:
         return 2
     made = [alias for alias in aliases if alias in arguments.rotate or alias not in present]
     gone = sorted(set(present) - set(aliases))
-    if not made and not gone and path.exists():
+    if not made and not gone:
         print(f"access: {path} holds the values of all {len(aliases)} keys already")
         return 0
     if not arguments.check:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from sizing.access import Access, load_access
+from sizing.access import Access, Member, Team, User, load_access
+from sizing.access_licence import NEEDS_A_LICENCE
 from sizing.errors import DocumentError
 
 EVERYTHING: dict[str, Any] = {
@@ -138,3 +140,17 @@ def test_the_file_has_one_top_level_key(tmp_path: Path) -> None:
 
     with pytest.raises(DocumentError, match="expected the single top-level key access"):
         load_access(tmp_path)
+
+
+def test_the_example_holds_together() -> None:
+    path = Path(__file__).resolve().parents[2] / "inventories/example/group_vars/all/access.yml.example"
+
+    access = Access.parse(yaml.safe_load(path.read_text(encoding="utf-8"))["access"], origin=str(path))
+
+    access.check_models({"qwen3-32b", "gemma-3-12b"})
+
+
+def test_the_table_of_licences_has_only_names_that_the_document_does_not_offer() -> None:
+    offered = {name for part in (Team, User, Member) for name in part.model_fields}
+
+    assert set() == offered & set(NEEDS_A_LICENCE)
