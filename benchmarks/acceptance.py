@@ -14,6 +14,12 @@ from benchmarks.result import SuiteResult
 from sizing.acceptance_criteria import AcceptanceCriteria
 from sizing.documents import Document, Part
 
+LATE_ADVICE = (
+    "Not the site but the machine that sent the load was too slow to send it as promised, so those numbers are not "
+    "judged. Run again from a machine with idle cores that does nothing else, with more load processes (--processes N) "
+    "or from more load hosts."
+)
+
 ItemStatus = Literal["passed", "failed", "not available"]
 CHECKLIST: Mapping[str, str] = {
     "single_endpoint": "one endpoint serves all models",
@@ -51,6 +57,11 @@ class Prediction(Part):
     predicted_high: float | None = None
     measured: float | None
     exact: bool = Field(default=False, description="must be equal, not only within the interval")
+    binding: bool = Field(
+        default=True,
+        description="a miss stands against the site; a forecast of speed may miss, the agreed objective judges speed",
+    )
+    note: str = Field(default="", description="what it rests on")
 
     @property
     def holds(self) -> bool | None:
@@ -114,28 +125,51 @@ class Acceptance(Document):
         found = [] if self.verification.passed else [f"verification failed: {'; '.join(self.verification.failed)}"]
         found += ["the run was shorter than agreed (--quick)"] if self.quick else []
         found += [
-            f"suite {suite.suite.replace('_', ' ')}{' on ' + suite.subject if suite.subject else ''}: {suite.verdict}"
+            f"suite {_title(suite)}: {suite.verdict}"
             for suite in self.suites
-            if suite.verdict != "passed"
+            if suite.verdict not in {"passed", "invalid"}
         ]
         found += [f"{item.title}: {item.status}" for item in self.checklist if item.status != "passed"]
         found += [
             f"{prediction.subject}: {prediction.name} predicted {prediction.predicted:g}, "
             f"measured {prediction.measured:g}"
             for prediction in self.predictions
-            if prediction.holds is False and prediction.measured is not None
+            if prediction.binding and prediction.holds is False and prediction.measured is not None
         ]
-        return found if self.suites else [*found, "no suite ran"]
+        found += [] if self.suites else ["no suite ran"]
+        return [*found, *self.inconclusive]
+
+    @property
+    def inconclusive(self) -> list[str]:
+        """The suites that say nothing about the site, because our own load generator was late, each with the first
+        reason."""
+        return [
+            f"suite {_title(suite)} says nothing about the site, our own load generator was late: "
+            f"{suite.objections[0] if suite.objections else 'no reason given'}"
+            for suite in self.suites
+            if suite.verdict == "invalid"
+        ]
 
     @property
     def invalid(self) -> bool:
         """Whether a suite says nothing about the site, because the client was overloaded."""
-        return any(suite.verdict == "invalid" for suite in self.suites)
+        return bool(self.inconclusive)
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in words."""
+        if self.accepted:
+            return "accepted"
+        return "not accepted" if len(self.objections) > len(self.inconclusive) else "not judged"
 
     @property
     def accepted(self) -> bool:
         """Whether the site is accepted."""
         return not self.objections
+
+
+def _title(suite: SuiteResult) -> str:
+    return suite.suite.replace("_", " ") + (f" on {suite.subject}" if suite.subject else "")
 
 
 def checklist(seen: Mapping[str, tuple[ItemStatus, str]]) -> tuple[ChecklistItem, ...]:

@@ -138,21 +138,26 @@ def over_time(series: Sequence[Series], *, title: str, name: str) -> str:
     return result[0]
 
 
-def predicted_against_measured(predictions: Sequence[Prediction]) -> str:
+def predicted_against_measured(predictions: Sequence[Prediction], *, name: str = "predictions") -> str:
     """Each measured number as a share of its prediction; the promised interval is the bar."""
     rows = [prediction for prediction in predictions if prediction.measured is not None and prediction.predicted]
-    with _figure("predictions", height=0.7 + 0.36 * max(len(rows), 1)) as (figure, result):
+    with _figure(name, height=0.7 + 0.36 * max(len(rows), 1)) as (figure, result):
         axes = figure.subplots()
+        ends: list[float] = []
         for row, prediction in enumerate(reversed(rows)):
             low = (prediction.predicted_low or prediction.predicted) / prediction.predicted * 100
             high = (prediction.predicted_high or prediction.predicted) / prediction.predicted * 100
             axes.plot([low, high], [row, row], color=SOFT, linewidth=6, solid_capstyle="butt", alpha=0.35)
             share = (prediction.measured or 0.0) / prediction.predicted * 100
-            axes.plot([share], [row], "o", color=BAD if prediction.holds is False else GOOD)
+            missed = BAD if prediction.binding else THREE
+            axes.plot([share], [row], "o", color=missed if prediction.holds is False else GOOD)
+            ends += [low, high, share]
         axes.axvline(100, color=SOFT, linewidth=0.8)
         axes.set_yticks(range(len(rows)), [f"{entry.subject}\n{entry.name}" for entry in reversed(rows)], fontsize=8)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.margins(x=0.15)
+        if ends and min(ends) > 0 and max(ends) > LOG_FROM_RATIO * min(ends):
+            axes.set_xscale("log")
         axes.set_xlabel("measured, % of predicted")
     return result[0]
 

@@ -12,6 +12,9 @@ from pydantic import Field, model_validator
 from sizing.documents import Part
 
 SuiteName = Literal["smoke", "agreed_load", "throughput", "gateway_overhead", "context", "failover", "soak"]
+LENGTH_SPREAD_RATIO = 0.3
+"""Standard deviation of the lengths in the agreed load, as a share of their mean."""
+
 DEFAULT_SUITES: tuple[SuiteName, ...] = ("smoke", "agreed_load", "throughput", "gateway_overhead", "context")
 
 
@@ -94,6 +97,9 @@ class OverheadCriteria(Part):
     rate_per_second: float | None = Field(default=None, gt=0, description="default: the rate of the load")
     pairs: int = Field(default=6, ge=3)
     seconds: float = Field(default=20.0, gt=2)
+    chunks_per_worker: bool = Field(
+        default=False, description="fill the gateway to count what each worker passes on; adds a few minutes"
+    )
 
 
 class SoakCriteria(Part):
@@ -103,6 +109,9 @@ class SoakCriteria(Part):
     seconds: float = Field(default=3600.0, ge=120)
     latency_drift_ratio: float = Field(default=0.05, gt=0, description="growth of the median per hour")
     memory_drift_ratio: float = Field(default=0.05, gt=0, description="growth per hour")
+    memory_every_seconds: float | None = Field(
+        default=60.0, ge=10, description="between looks at the memory of all services; null = not watched"
+    )
 
 
 class FailoverCriteria(Part):

@@ -51,6 +51,10 @@ def accept_command(
         Path | None,
         typer.Option(metavar="FILE", help="SSH key to sign with. Default: LLM_APPLIANCE_SIGNING_KEY; none: unsigned."),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What `llm-size calibrate` learned: speed is predicted from it."),
+    ] = None,
     allowed_signers: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Who may sign. Default: LLM_APPLIANCE_ALLOWED_SIGNERS."),
@@ -70,6 +74,7 @@ def accept_command(
         "--processes": processes,
         "--output": output,
         "--key": key,
+        "--calibration": calibration,
         "--allowed-signers": allowed_signers,
     }
     arguments = [str(site)] if site is not None else []

@@ -10,17 +10,19 @@ from pathlib import Path
 from benchmarks.accept.faults import faults_of
 from benchmarks.load import Lengths, Target, Workload
 from benchmarks.metrics import Objective
+from benchmarks.probes import MemoryOf
 from benchmarks.result import SuiteResult
 from benchmarks.running import Runner
 from benchmarks.suites.agreed_load import agreed_load
 from benchmarks.suites.context import context
 from benchmarks.suites.failover import Conditions, failover
 from benchmarks.suites.gateway_overhead import gateway_overhead
+from benchmarks.suites.gateway_scaling import Scaling
 from benchmarks.suites.smoke import smoke
 from benchmarks.suites.soak import soak
 from benchmarks.suites.throughput import throughput
 from benchmarks.validity import Capacity
-from sizing.acceptance_criteria import AcceptanceCriteria, SuiteName
+from sizing.acceptance_criteria import LENGTH_SPREAD_RATIO, AcceptanceCriteria, SuiteName
 from sizing.plan import Plan, PlannedModel
 
 QUICK_SUITES: tuple[SuiteName, ...] = ("smoke", "agreed_load", "gateway_overhead", "context")
@@ -28,6 +30,10 @@ QUICK_SUITES: tuple[SuiteName, ...] = ("smoke", "agreed_load", "gateway_overhead
 
 EVERY_MODEL: tuple[SuiteName, ...] = ("smoke", "context")
 """Suites that every model gets; the others run on the models under load."""
+
+SCALING_SECONDS = 10.0
+FEWEST_LOOKS = 10
+"""At the memory of the services in one soak: fewer say nothing about a slope."""
 
 KEY_VARIABLE = "LLM_API_KEY"
 ENGINE_KEY_VARIABLE = "LLM_ENGINE_KEY"
@@ -44,7 +50,9 @@ class Means:
     model_store: Path
     raw: Path
     capacity: Capacity | None
+    gateway_workers: int
     reached_an_engine: Callable[[str], bool]
+    memory_of_services: MemoryOf
     tell: Callable[[str], None]
 
 
@@ -118,15 +126,12 @@ class _Job:
 
     @property
     def workload(self) -> Workload:
-        load = self.criteria.load
+        load, spread = self.criteria.load, LENGTH_SPREAD_RATIO
+        prompt_maximum, output_maximum = self.model.max_input_tokens // 2, self.model.max_output_tokens
         return Workload(
             language=load.language,
-            prompt=Lengths(
-                mean_tokens=load.prompt_tokens, spread_ratio=0.3, maximum_tokens=self.model.max_input_tokens // 2
-            ),
-            output=Lengths(
-                mean_tokens=load.output_tokens, spread_ratio=0.3, maximum_tokens=self.model.max_output_tokens
-            ),
+            prompt=Lengths(mean_tokens=load.prompt_tokens, spread_ratio=spread, maximum_tokens=prompt_maximum),
+            output=Lengths(mean_tokens=load.output_tokens, spread_ratio=spread, maximum_tokens=output_maximum),
         )  # lengths are estimates: counting them exactly would take time from the schedule; the server's count is kept
 
     @property
@@ -182,6 +187,16 @@ def _gateway_overhead(job: _Job) -> SuiteResult:
         model=deployment.served_model_name,
         key_variable=ENGINE_KEY_VARIABLE,
     )
+    scaled = None
+    if agreed.chunks_per_worker and job.means.gateway_workers > 1:
+        seconds = min(SCALING_SECONDS, agreed.seconds)
+        scaled = Scaling(
+            gateways={job.means.gateway_workers: job.target},
+            engine=engine,
+            workload=job.workload,
+            seconds=seconds,
+            warmup_seconds=seconds * 0.3,
+        )
     result = gateway_overhead(
         job.loaded,
         gateway=job.target,
@@ -193,6 +208,7 @@ def _gateway_overhead(job: _Job) -> SuiteResult:
         warmup_seconds=min(2.0, agreed.seconds / 4),
         agreed_ttft_ms=bounds.ttft_ms,
         agreed_itl_ms=bounds.itl_ms,
+        scaled=scaled,
         capacity=job.means.capacity,
     )
     note = f"the straight side is {deployment.id} at {engine.base_url}"
@@ -221,6 +237,8 @@ def _soak(job: _Job) -> SuiteResult:
         rate_per_second=agreed.rate_per_second or job.criteria.load.rate_per_second,
         seconds=agreed.seconds,
         warmup_seconds=min(60.0, agreed.seconds / 10),
+        memory=None if agreed.memory_every_seconds is None else job.means.memory_of_services,
+        memory_every_seconds=min(agreed.memory_every_seconds or agreed.seconds, agreed.seconds / FEWEST_LOOKS),
         agreed_latency_drift_ratio=agreed.latency_drift_ratio,
         agreed_memory_drift_ratio=agreed.memory_drift_ratio,
         capacity=job.means.capacity,

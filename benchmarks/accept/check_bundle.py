@@ -30,5 +30,4 @@ def check_bundle(bundle: Path, signers: Path | None) -> str:
     agreed = acceptance.criteria.signer
     if agreed is not None and agreed != signer:
         raise BrokenBundle(f"{bundle}: signed by {signer}, but {agreed} was agreed to sign")
-    verdict = "accepted" if acceptance.accepted else "not accepted"
-    return f"{bundle}: whole, signed by {signer}: {acceptance.site} {verdict}, {acceptance.accepted_at}"
+    return f"{bundle}: whole, signed by {signer}: {acceptance.site} {acceptance.outcome}, {acceptance.accepted_at}"

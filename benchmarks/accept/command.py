@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks.accept.check_bundle import allowed_signers as signers_of
 from benchmarks.accept.check_bundle import check_bundle
 from benchmarks.accept.hosts import ask_inventory
-from benchmarks.acceptance import Acceptance
+from benchmarks.acceptance import LATE_ADVICE, Acceptance
 from benchmarks.errors import BadLoad, FailedRun, InvalidRun
 from benchmarks.null_process import ROOT
 from benchmarks.signing import KEY_VARIABLE, SIGNATURE
@@ -37,6 +37,7 @@ def accept_command(
     processes: Annotated[int, typer.Option(min=1, help="load processes")] = 1,
     output: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="default: acceptance/<site>-<time>")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="SSH key to sign with")] = None,
+    calibration: Annotated[Path | None, typer.Option(metavar="FILE", help="of `llm-size calibrate`")] = None,
     allowed_signers: Annotated[Path | None, typer.Option(metavar="FILE", help="who may sign")] = None,
 ) -> None:
     """Accept a living site, or check a bundle. Exit 0 accepted, 1 not, 2 bad input, 7 invalid run."""
@@ -65,6 +66,7 @@ def accept_command(
         processes=processes,
         output=output,
         key=key,
+        calibration=calibration,
     )
     run = AcceptanceRun(
         wanted=wanted,
@@ -84,8 +86,10 @@ def _say(acceptance: Acceptance, page: Path, *, signed: bool, console: Console) 
     for item in acceptance.checklist:
         print(f"{item.status:>13}  {item.title}: {item.evidence}")
     for objection in acceptance.objections:
-        print(f"AGAINST IT: {objection}")
-    print(f"{acceptance.site}: {'accepted' if acceptance.accepted else 'not accepted'}; {page}")
+        print(f"{'NOT JUDGED' if objection in acceptance.inconclusive else 'AGAINST IT'}: {objection}")
+    if acceptance.invalid:
+        print(LATE_ADVICE)
+    print(f"{acceptance.site}: {acceptance.outcome}; {page}")
     if not signed:
         console.print(
             f"accept: not signed, so nothing is accepted: name a key with --key FILE or {KEY_VARIABLE}",

@@ -274,7 +274,10 @@ def _added_latency(seen: Seen) -> Judged:
         return "not available", "the suite gateway_overhead did not run"
     invalid = [suite for suite in suites if suite.verdict == "invalid"]
     if invalid:
-        return "not available", f"the comparison is invalid: {_several(list(invalid[0].objections))}"
+        return (
+            "not available",
+            f"our own load generator was late, so nothing was compared: {_several(list(invalid[0].objections))}",
+        )
     bounds = [criterion for suite in suites for criterion in suite.criteria if criterion.name.startswith("added ")]
     if not bounds:
         return "not available", "no bound was agreed"

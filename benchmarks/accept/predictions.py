@@ -1,7 +1,5 @@
 """Predictions: what the plan promised, beside what `verify` read from the living engines."""
 
-from collections.abc import Sequence
-
 from benchmarks.acceptance import Prediction
 from sizing.plan import Plan
 from sizing.report import EngineSeen, Report
@@ -36,12 +34,6 @@ def predictions(plan: Plan, report: Report) -> tuple[Prediction, ...]:
             )
         )
     return tuple(found)
-
-
-def unpredicted(plan: Plan) -> Sequence[str]:
-    """What an acceptance measures and the plan says nothing about."""
-    names = ", ".join(model.name for model in plan.models)
-    return (f"the plan predicts no throughput for {names}: what was measured stands beside nothing",)
 
 
 def _number(engine: EngineSeen | None, name: str) -> float | None:

@@ -13,9 +13,10 @@ from benchmarks.accept.agreed_suites import ENGINE_KEY_VARIABLE, KEY_VARIABLE, M
 from benchmarks.accept.budget import spend_a_budget
 from benchmarks.accept.calls import CallBook
 from benchmarks.accept.evidence import Seen, judge_items
+from benchmarks.accept.forecasts import forecasts
 from benchmarks.accept.hosts import Hosts, Inventory
 from benchmarks.accept.keys import Keys
-from benchmarks.accept.predictions import predictions, unpredicted
+from benchmarks.accept.predictions import predictions
 from benchmarks.accept.versions import machines, versions
 from benchmarks.accept.witness import Observer
 from benchmarks.acceptance import Acceptance, Verification, checklist
@@ -27,6 +28,7 @@ from benchmarks.running import Runner, inline_runner, locust_runner
 from benchmarks.validity import Capacity
 from sizing import verify
 from sizing.acceptance_criteria import AcceptanceCriteria, SuiteName
+from sizing.calibration import Calibration
 from sizing.observation import Observation
 from sizing.plan import Plan
 from sizing.report import Report
@@ -50,6 +52,7 @@ class Wanted:
     processes: int = 1
     output: Path | None = None
     key: Path | None = None
+    calibration: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -65,6 +68,7 @@ class AcceptanceRun:
         site, plan = load_site(self.wanted.site), load_plan(self.wanted.site)
         check_freshness(site, plan)
         key = bundle.signing_key(self.wanted.key)
+        calibration = Calibration.load(self.wanted.calibration) if self.wanted.calibration else None
         agreed = site.request.acceptance or AcceptanceCriteria()
         unknown = [name for name in self.wanted.suites if name not in agreed.suites]
         if unknown:
@@ -80,6 +84,7 @@ class AcceptanceRun:
         observer = Observer(hosts=Hosts(site=self.wanted.site, log=raw / "ansible.log"), directory=raw)
         began = observer.begin()
         seen = self._load(site, plan, agreed, observer, raw)
+        speeds, notes = forecasts(site, plan, agreed, seen.suites, calibration=calibration)
         acceptance = Acceptance(
             site=plan.site,
             accepted_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,10 +97,10 @@ class AcceptanceRun:
             versions=versions(site, Observation.load(raw / "verify" / "observation.json"), began),
             machines=machines(site, plan, began),
             verification=_verification(report),
-            predictions=predictions(plan, report),
+            predictions=(*predictions(plan, report), *speeds),
             suites=tuple(seen.suites),
             checklist=checklist(judge_items(seen)),
-            notes=tuple(unpredicted(plan)),
+            notes=notes,
         )
         bundle.write(directory, acceptance, key=key)
         return directory, acceptance
@@ -120,7 +125,9 @@ class AcceptanceRun:
                 model_store=site.model_store,
                 raw=raw,
                 capacity=capacity,
+                gateway_workers=plan.gateway.workers,
                 reached_an_engine=observer.reached_an_engine,
+                memory_of_services=observer.memory_of_services,
                 tell=self.tell,
             )
             suites = self._suites(plan, agreed, means)

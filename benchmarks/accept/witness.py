@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from benchmarks.accept.hosts import Hosts
+from benchmarks.accept.hosts import Hosts, HostsFailed
+from benchmarks.errors import BadLoad
 from sizing.documents import Document, Part
 from sizing.observation import SpendObservation
 
@@ -44,10 +45,11 @@ class Journal(Part):
 class Witness(Document):
     """One run of playbooks/witness.yml."""
 
-    moment: Literal["begin", "journals", "end"]
+    moment: Literal["begin", "journals", "memory", "end"]
     machines: dict[str, MachineSeen] = Field(default_factory=dict)
     journals: dict[str, dict[str, Journal]] = Field(default_factory=dict)
     spend: SpendObservation | None = None
+    memory: dict[str, dict[str, int | None]] = Field(default_factory=dict, description="bytes per unit; null: stopped")
 
 
 @dataclass(kw_only=True)
@@ -75,6 +77,19 @@ class Observer:
             for engines in self._ask("journals").journals.values():
                 self._logged |= {call_id for journal in engines.values() for call_id in journal.call_ids}
         return request_id in self._logged
+
+    def memory_of_services(self) -> dict[str, int]:
+        """Bytes that every gateway, relay and engine holds; a service that does not run is left out."""
+        try:
+            seen = self._ask("memory")
+        except HostsFailed as error:
+            raise BadLoad(str(error)) from None
+        return {
+            f"{unit.removesuffix('.service')} on {host}": held
+            for host, units in seen.memory.items()
+            for unit, held in units.items()
+            if held is not None
+        }
 
     def end(self, *, key_hashes: Sequence[str], awaited_count: int) -> Witness:
         """Journals and spend."""

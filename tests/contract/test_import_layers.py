@@ -52,6 +52,7 @@ LAYERS = (
     {"placement"},
     {"replicas"},
     {"site"},
+    {"forecast"},
     {"verdicts"},
     {"judge_edges", "judge_engines", "judge_models", "judge_relays", "judge_spend"},
     {"judge"},

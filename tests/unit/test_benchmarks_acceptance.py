@@ -69,7 +69,11 @@ def test_an_item_that_is_not_available_never_passes() -> None:
 @pytest.mark.parametrize(
     ("changes", "objection"),
     [
-        ({"suites": (suite(verdict="invalid"),)}, "suite smoke: invalid"),
+        (
+            {"suites": (suite(verdict="invalid", objections=("schedule delay p99 247 ms passes 100 ms",)),)},
+            "suite smoke says nothing about the site, our own load generator was late: schedule delay p99 247 ms "
+            "passes 100 ms",
+        ),
         ({"suites": (suite(verdict="failed"),)}, "suite smoke: failed"),
         ({"suites": ()}, "no suite ran"),
         (
