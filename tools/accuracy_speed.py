@@ -18,7 +18,8 @@ Each row is a serving run that somebody published, with its conditions; sizing r
 (`sizing/closed_loop.py`) with the step times of `sizing/speed.py`. Given rows were collected before the model was
 written, extra rows are further pages of the same laboratories, read afterwards. Neither chose a factor, save where
 `chose` says which. Errors are of the predicted figure against the observed one; an interval is that of the predicted
-time, and of the throughput with it.
+time, and of the throughput with it. The widths of the intervals were set by hand, per GPU family, when the errors of
+these rows were known: how often they hold here is no proof for other rows.
 
 What the rows do not say is filled in and named in the last column. Where a page says H100 and not which, the row counts
 as the SXM card; the last column shows what sizing says of the PCIe card, which several such pages fit far better.
@@ -37,7 +38,9 @@ SERIES = """\
 ### The series behind the factors of H100, H200 and B200
 
 `tools/fit_efficiency.py` chooses the factors marked `series` from these rows, with `--hold-out` models from the
-others alone (the second table; where a model alone has a data type, its factors stay where the search starts).
+others alone (the second table; where a model alone has a data type, its factors stay where the search starts). Of the
+published series, Qwen3-235B (51 loads), Llama-8B (21) and Qwen3-32B-FP8 (3) were left out: their labels contradict each
+other or do not say what ran.
 """
 GROUPS = ("rows", "n", "output throughput", "interval holds", "n", "time per token", "interval holds")
 COLUMNS = (
