@@ -9,8 +9,10 @@ from typing import Any
 from relay.affinity import prefixes_of
 from relay.asking import Asked
 from relay.assemble import Collected
+from relay.bodies import usage_of, with_ids
 from relay.config import Config
 from relay.continuation import Continuation, encoded
+from relay.failed import Failed
 from relay.fault_log import log
 from relay.figures import Figures
 from relay.http_server import ClientConnection, error_body
@@ -29,15 +31,6 @@ PROGRESS_SECONDS = 1.0
 _BOOKING: set[asyncio.Task[None]] = set()
 OUTCOMES = {"finished": "completed", "refused": "refused", "busy": "busy", "fault": "fault"}
 """Of a leg, in the ledger's words."""
-
-
-class Failed(Exception):
-    """The client gets an error."""
-
-    def __init__(self, status: int, message: str, kind: str, *, outcome: str, body: bytes = b"") -> None:
-        super().__init__(message)
-        self.status, self.kind, self.outcome, self.body = status, kind, outcome, body
-        self.headers: dict[str, str] = {}
 
 
 class Answering:
@@ -98,8 +91,8 @@ class Answering:
             outcome = failed.outcome
             await self._fail(failed)
         finally:
-            if self._leg is not None:
-                self._leg.close()
+            if self._leg is not None and (not self._leg.over.done() or self._leg.over.cancelled()):
+                self._book_leg(self._leg.replica, outcome)
             if not self._ended:
                 # The client has left, and this task is cancelled: the disk must not wait for it nor it for the disk.
                 booking = asyncio.get_running_loop().create_task(self._book(outcome))
@@ -127,20 +120,23 @@ class Answering:
     async def _legs_until_done(self) -> LegEnd:
         while (wanted := self._text.next_request()) is not None:
             path, body, ids = wanted
-            before = self._text.completion_tokens
             end, replica = await self._one_leg(path, body, ids)
             self._figures.legs[(replica.id, end.kind)] += 1
-            done = self._text.completion_tokens - before
-            booked = self._text.prompt_tokens if end.kind == "finished" or done else 0
-            self._legs.append(
-                BookedLeg(replica=replica.id, prompt_tokens=booked, completion_tokens=done, outcome=OUTCOMES[end.kind])
-            )
+            self._book_leg(replica, OUTCOMES[end.kind])
             if end.kind == "finished":
                 return end
             if end.kind == "refused" and not ids:
                 raise Failed(end.status, "refused", "", outcome="refused", body=end.body)
             self._on_fault(end, replica)
         return LegEnd(kind="finished")
+
+    def _book_leg(self, replica: Replica, outcome: str) -> None:
+        """What one engine did: the tokens that it added to the answer, and the prompt if it read it."""
+        done = self._text.completion_tokens - sum(leg.completion_tokens for leg in self._legs)
+        read = self._text.prompt_tokens if done > 0 or outcome == "completed" else 0
+        self._legs.append(
+            BookedLeg(replica=replica.id, prompt_tokens=read, completion_tokens=max(done, 0), outcome=outcome)
+        )
 
     async def _one_leg(self, path: str, body: dict[str, Any], ids: bytes) -> tuple[LegEnd, Replica]:
         urgent = self._client.head_sent
@@ -170,14 +166,14 @@ class Answering:
         legs = self._text.legs
         identity = self._identity if legs == 1 else f"{self._identity}-leg{legs}"
         try:
-            await self._sender.start(leg, "POST", path, _with_ids(body, ids), identity=identity)
+            await self._sender.start(leg, "POST", path, with_ids(body, ids), identity=identity)
             if self._client.paused:
                 leg.pause(True)
             end = await leg.over
         finally:
             self._client.on_paused = None
             self._group.release(replica, self._wish)
-            if not leg.over.done() or leg.over.result().kind != "finished" or self._text.stopped_here:
+            if not leg.finished or self._text.stopped_here:
                 leg.close()
         return end, replica
 
@@ -197,11 +193,18 @@ class Answering:
         )
         if end.eject:
             self._group.eject(replica, reason)
-        why = text.resumable or (f"{text.legs} engines failed" if text.legs >= self._config.max_legs else "")
+        if end.kind == "busy" and all(one in self._tried for one in self._group.serving):
+            why = "every engine is busy"
+        else:
+            why = ""
+        why = why or text.resumable or (f"{text.legs} engines failed" if text.legs >= self._config.max_legs else "")
         if not why:
             return
         if end.status and not text.completion_tokens:
-            raise Failed(end.status, reason, "", outcome="engines_failed", body=end.body)
+            failed = Failed(end.status, reason, "", outcome="engines_failed", body=end.body)
+            if end.status in {429, 503}:
+                failed.headers["retry-after"] = "1"
+            raise failed
         raise Failed(502, f"{why}; the last said: {reason}", "BadGatewayError", outcome="engines_failed")
 
     def _feed(self, event: bytes) -> str | None:
@@ -256,7 +259,7 @@ class Answering:
         self._client.send_json(200, whole, **self._marks())
 
     async def _send_whole(self, end: LegEnd) -> None:
-        usage = _usage_of(end.body)
+        usage = usage_of(end.body)
         self._text.prompt_tokens = usage.get("prompt_tokens") or 0
         self._text.completion_tokens = usage.get("completion_tokens") or 0
         self._text.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
@@ -290,16 +293,3 @@ class Answering:
             encoded(json.loads(error_body(failed.status, str(failed), failed.kind or "BadGatewayError")))
         )
         self._client.end_stream()
-
-
-def _with_ids(body: dict[str, Any], ids: bytes) -> bytes:
-    made = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    return made[:-1] + b',"prompt":[' + ids + b"]}" if ids else made
-
-
-def _usage_of(body: bytes) -> dict[str, Any]:
-    try:
-        usage = json.loads(body).get("usage")
-    except (ValueError, AttributeError):
-        return {}
-    return usage if isinstance(usage, dict) else {}

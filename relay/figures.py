@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from relay.ledger import Ledger
 from relay.replicas import Group
 
 BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -45,7 +46,7 @@ class Figures:
         self.first_byte, self.gap = Histogram(), Histogram()
         self.running = 0
 
-    def text(self, group: Group) -> str:
+    def text(self, group: Group, ledger: Ledger) -> str:
         """The page."""
         lines = [
             *_rows("relay_requests_total", "counter", {(("outcome", key),): n for key, n in self.requests.items()}),
@@ -65,6 +66,11 @@ class Figures:
             "relay_replica_outstanding_tokens": {r.id: r.outstanding_tokens for r in group.replicas.values()},
         }.items():
             lines += _rows(name, "gauge", {(("replica", replica),): n for replica, n in value.items()})
+        booked = ledger.counters
+        lines += _rows("relay_ledger_lines_total", "counter", {(): booked.lines})
+        lines += _rows("relay_ledger_lost_lines_total", "counter", {(): booked.lost_lines})
+        lines += _rows("relay_ledger_write_errors_total", "counter", {(): booked.write_errors})
+        lines += _rows("relay_ledger_unwritten_lines", "gauge", {(): booked.unwritten_lines})
         lines += self.first_byte.lines("relay_first_byte_seconds")
         lines += self.gap.lines("relay_resume_gap_seconds")
         used = resource.getrusage(resource.RUSAGE_SELF)

@@ -63,7 +63,7 @@ class ClientConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._over = self._head_received = False
-        self.head_sent = False
+        self.head_sent, self._unsent_head = False, b""
         self.paused = False
         self.on_paused: Callable[[bool], None] | None = None
 
@@ -178,17 +178,18 @@ class ClientConnection(asyncio.Protocol):
         if not self._over and not self.head_sent:
             head = self._head(200, "text/event-stream; charset=utf-8", headers) + "transfer-encoding: chunked\r\n\r\n"
             self.head_sent = True
-            self._transport.write(head.encode("latin-1"))
+            self._unsent_head = head.encode("latin-1")  # goes with the first piece, in one packet
 
     def write(self, data: bytes) -> None:
         """A piece of a stream."""
         if not self._over:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            head, self._unsent_head = self._unsent_head, b""
+            self._transport.write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
 
     def end_stream(self) -> None:
         """The end of a stream that ended well, or with its error said."""
         if not self._over:
-            self._transport.write(b"0\r\n\r\n")
+            self._transport.write(self._unsent_head + b"0\r\n\r\n")
             self.end()
 
     def end(self) -> None:

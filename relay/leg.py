@@ -61,6 +61,11 @@ class Leg:
         self.again: Callable[[], None] | None = None  # sends once more, for a kept connection that was dead already
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether it ended well. A future whose waiter was cancelled is cancelled itself."""
+        return self.over.done() and not self.over.cancelled() and self.over.result().kind == "finished"
+
     def start(self, connection: EngineConnection, request: bytes) -> None:
         """Sends the request."""
         self._connection = connection

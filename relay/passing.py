@@ -88,5 +88,5 @@ async def _one(
         return await leg.over
     finally:
         group.release(replica, wish)
-        if not leg.over.done() or leg.over.result().kind != "finished":
+        if not leg.finished:
             leg.close()

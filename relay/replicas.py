@@ -103,9 +103,14 @@ class Group:
         return len(self._waiting)
 
     @property
+    def serving(self) -> list[Replica]:
+        """Those that take new requests."""
+        return [replica for replica in self.replicas.values() if replica.state == "serving"]
+
+    @property
     def usable(self) -> bool:
         """Whether a new request would be taken."""
-        return any(replica.state == "serving" for replica in self.replicas.values())
+        return bool(self.serving)
 
     # choice
     async def acquire(self, wish: Wish, *, tried: Collection[Replica] = (), urgent: bool = False) -> Replica:
@@ -133,7 +138,7 @@ class Group:
         self._wake()
 
     def _choose(self, wish: Wish, tried: Collection[Replica], *, urgent: bool) -> Replica | None:
-        serving = [replica for replica in self.replicas.values() if replica.state == "serving"]
+        serving = self.serving
         # One that was tried and serves has generated a token since, or was only busy: better than none.
         serving = [replica for replica in serving if replica not in tried] or serving
         if not urgent:

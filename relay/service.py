@@ -67,7 +67,7 @@ class Service:
             usable = self.group.usable and not self.stopping
             client.send_json(200 if usable else 503, {"status": "ok" if usable else "no engine serves"})
         elif path == "/metrics":
-            client.send(200, self.figures.text(self.group).encode(), kind="text/plain; version=0.0.4")
+            client.send(200, self.figures.text(self.group, self._ledger).encode(), kind="text/plain; version=0.0.4")
         elif path == "/relay/status":
             client.send_json(200, self.status())
         elif not self._known(request.headers):
