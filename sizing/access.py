@@ -135,6 +135,9 @@ class Access(Document):
 
     budget: float | None = Field(default=None, gt=0, description="of the whole gateway; needs budget_period")
     budget_period: Period | None = None
+    parallel_requests: int | None = Field(
+        default=None, gt=0, description="that run at once, over all keys and gateways; one more is answered 429"
+    )
     rotation_grace: Period | None = Field(
         default=None, description="how long the old value of a rotated key still works; default: not at all"
     )

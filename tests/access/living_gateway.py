@@ -34,6 +34,8 @@ HOST_PYTHON = Path("/usr/bin/python3.11")  # the lock is resolved for Debian's o
 START_SECONDS = 300.0
 END_SECONDS = 15.0
 MODELS = ("alpha", "beta")
+ENGINE_NAMES = {"alpha": "alpha", "beta": "beta", "slow": "slow?ttft_ms=2000"}  # the null server does as its name asks
+PARALLEL_REQUESTS = 12  # over the whole gateway
 PRICE = 0.001  # per token, in and out
 
 
@@ -166,6 +168,8 @@ def _environment(
         "HF_HUB_OFFLINE": "1",
         "DISABLE_SCHEMA_UPDATE": "true",
         "LITELLM_LOG": "WARNING",
+        "PYTHONPATH": str(ROOT / "roles" / "gateway" / "files"),
+        "GATEWAY_PARALLEL_REQUESTS": str(PARALLEL_REQUESTS),
     }
 
 
@@ -184,16 +188,17 @@ def _configuration(engine_port: int, redis_port: int) -> dict[str, Any]:
             {
                 "model_name": name,
                 "litellm_params": {
-                    "model": f"hosted_vllm/{name}",
+                    "model": f"hosted_vllm/{engine_name}",
                     "api_base": f"http://127.0.0.1:{engine_port}/v1",
                     "api_key": "none",
                 },
                 "model_info": {"id": name, "input_cost_per_token": PRICE, "output_cost_per_token": PRICE},
             }
-            for name in MODELS
+            for name, engine_name in ENGINE_NAMES.items()
         ],
         "router_settings": {"redis_host": "127.0.0.1", "redis_port": redis_port, "num_retries": 0},
         "litellm_settings": {
+            "callbacks": ["request_limit.instance"],
             "enable_redis_auth_cache": True,
             "disable_hf_tokenizer_download": True,
             "turn_off_message_logging": True,

@@ -1,8 +1,9 @@
 """Declared access against the real thing: LiteLLM with two workers, PostgreSQL and Redis on loopback."""
 
-import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from tests.access.declared_site import DeclaredSite
-from tests.access.living_gateway import LivingGateway, living_gateway, why_not
+from tests.access.living_gateway import PARALLEL_REQUESTS, LivingGateway, living_gateway, why_not
 from tests.fakes.ansible_module import run_module
 from tests.fakes.null_site import null_site
 
@@ -220,20 +221,30 @@ def test_requests_per_minute_are_counted_over_both_workers(
     assert (429, "throttling_error") == refusal(answers[-1])
 
 
-def test_parallel_requests_are_limited(apply: Callable[..., dict[str, str]], gateway: LivingGateway) -> None:
-    value = apply({"alias": "single", "parallel_requests": 1})["single"]
-    statuses: list[int] = []
+def test_parallel_requests_are_limited_for_a_key(apply: Callable[..., dict[str, str]], gateway: LivingGateway) -> None:
+    value = apply({"alias": "double", "models": ["slow"], "parallel_requests": 2})["double"]
 
-    def chat() -> None:
-        statuses.append(gateway.chat(value, model="alpha", max_tokens=100).status_code)
+    statuses = at_once(gateway, [value] * 6)
 
-    threads = [threading.Thread(target=chat) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert {httpx.codes.OK: 2, httpx.codes.TOO_MANY_REQUESTS: 4} == statuses
 
-    assert {httpx.codes.OK, httpx.codes.TOO_MANY_REQUESTS} == set(statuses)
+
+def test_parallel_requests_are_limited_for_the_whole_gateway_and_free_again_afterwards(
+    apply: Callable[..., dict[str, str]], gateway: LivingGateway
+) -> None:
+    values = list(apply(*({"alias": f"one-of-{number}", "models": ["slow"]} for number in range(4))).values())
+
+    crowd = at_once(gateway, values * 5)
+    later = at_once(gateway, values)
+
+    assert {httpx.codes.OK: PARALLEL_REQUESTS, httpx.codes.TOO_MANY_REQUESTS: 20 - PARALLEL_REQUESTS} == crowd
+    assert {httpx.codes.OK: 4} == later
+
+
+def at_once(gateway: LivingGateway, values: list[str]) -> Counter[int]:
+    """How the gateway answers slow chats that come together."""
+    with ThreadPoolExecutor(len(values)) as pool:
+        return Counter(pool.map(lambda value: gateway.chat(value, model="slow").status_code, values))
 
 
 def test_a_spent_budget_stops_key_and_team_until_it_is_raised(

@@ -143,6 +143,20 @@ def test_a_budget_of_the_whole_gateway_stands_in_the_configuration_only_where_th
     assert "max_budget" not in (rendered / "config.yaml").read_text()
 
 
+def test_parallel_requests_of_the_whole_gateway_are_limited_only_where_it_is_asked(
+    rendered: Path, tmp_path: Path
+) -> None:
+    render(tmp_path, gateway_parallel_requests=200)
+
+    assert (
+        "request_limit.instance"
+        in yaml.safe_load((tmp_path / "config.yaml").read_text())["litellm_settings"]["callbacks"]
+    )
+    assert "Environment=GATEWAY_PARALLEL_REQUESTS=200\n" in (tmp_path / "litellm.service").read_text()
+    assert [] == faults(tmp_path / "config.yaml")
+    assert "request_limit" not in (rendered / "config.yaml").read_text()
+
+
 def test_no_secret_stands_outside_the_environment_file(rendered: Path) -> None:
     for name in ("config.yaml", "token_window.json", "litellm.service"):
         assert "p@ss" not in (rendered / name).read_text()
