@@ -78,9 +78,9 @@ class Appliance:
         command = [str(BIN / "ansible-playbook"), "-i", str(self.site), f"playbooks/{name}", *arguments]
         return self._run(command, **environment)
 
-    def llm_size(self, *arguments: str) -> Outcome:
-        """One verb of the command line."""
-        return self._run([str(BIN / "llm-size"), *arguments])
+    def llm_size(self, *arguments: str, limit_seconds: int = COMMAND_LIMIT_SECONDS) -> Outcome:
+        """One verb of the command line; one that takes longer is told to end, and its exit code is 124."""
+        return self._run(["timeout", str(limit_seconds), str(BIN / "llm-size"), *arguments])
 
     def must(self, *command: str) -> None:
         """A Python program of the repository that has to work."""

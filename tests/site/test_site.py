@@ -24,6 +24,8 @@ pytestmark = [
 ]
 
 ENGINE_LIMIT_SECONDS = 300
+ACCEPT_LIMIT_SECONDS = 180
+"""Of an acceptance with the two shortest suites; most of it is playbooks."""
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +108,17 @@ def test_a_quick_acceptance_writes_a_signed_bundle_with_evidence_of_the_run(depl
     allowed = deployed.directory / "allowed"
     allowed.write_text(f"lab@example.org {key.with_suffix('.pub').read_text()}", encoding="utf-8")
 
-    accepted = deployed.llm_size("accept", str(deployed.site), "--quick", "--key", str(key), "--output", str(made))
+    accepted = deployed.llm_size(
+        *("accept", str(deployed.site), "--quick", "--suite", "smoke", "--suite", "agreed_load"),
+        *("--key", str(key), "--output", str(made)),
+        limit_seconds=ACCEPT_LIMIT_SECONDS,
+    )
 
-    assert accepted.exit_code in {1, 7}, accepted.output  # a quick run accepts nothing; 7 on a busy machine
+    assert accepted.exit_code in {0, 1, 7}, accepted.output  # 7: on a busy machine the load generator is late
     items = {one["item"]: one["status"] for one in json.loads((made / "report.json").read_text())["checklist"]}
     by_evidence = ("single_endpoint", "routing", "cost_accounting", "budget_limit", "audit_trail")
     assert {"passed"} == {items[item] for item in (*by_evidence, "engines_behind_gateway")}, accepted.output
-    assert "not available" == items["fallback"]
+    assert ["not available"] * 2 == [items["fallback"], items["added_latency"]]
     written = b"".join(path.read_bytes() for path in made.rglob("*") if path.is_file())
     assert not any(secret.encode() in written for secret in secrets_of(deployed))
 
