@@ -129,7 +129,12 @@ class Acceptance(Document):
             for suite in self.suites
             if suite.verdict not in {"passed", "invalid"}
         ]
-        found += [f"{item.title}: {item.status}" for item in self.checklist if item.status != "passed"]
+        late = any(suite.suite == "gateway_overhead" and suite.verdict == "invalid" for suite in self.suites)
+        found += [
+            f"{item.title}: {item.status}"
+            for item in self.checklist
+            if item.status != "passed" and not (late and item.item == "added_latency")
+        ]
         found += [
             f"{prediction.subject}: {prediction.name} predicted {prediction.predicted:g}, "
             f"measured {prediction.measured:g}"

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.accept.forecasts import forecasts
 from benchmarks.accept.hosts import Hosts, HostsFailed
 from benchmarks.accept.witness import Observer
-from benchmarks.acceptance import Prediction
+from benchmarks.acceptance import Prediction, checklist
 from benchmarks.acceptance_page import render_page
 from benchmarks.errors import BadLoad
 from benchmarks.result import Measurement, Series
@@ -19,7 +19,7 @@ from sizing.plan import Plan
 from sizing.site import Site
 from tests.fakes.ansible_module import run_module
 from tests.fakes.lab_site import GEMMA, QWEN, plan_content
-from tests.unit.test_benchmarks_acceptance import acceptance, suite
+from tests.unit.test_benchmarks_acceptance import ALL, acceptance, suite
 from tests.unit.test_placement import TINY_QWEN3, cpu_host
 
 MEASURED = (Measurement(name="TTFT p50", unit="ms", value=5.0), Measurement(name="TPOT p50", unit="ms", value=2.0))
@@ -87,6 +87,15 @@ def test_a_load_generator_that_was_late_is_not_shown_as_the_sites_failure() -> N
     assert "lab is not judged" in page
     assert "Not the site but the machine that sent the load was too slow" in page
     assert "missed" not in page
+
+
+def test_an_added_latency_that_could_not_be_compared_is_not_judged_either() -> None:
+    late = suite(suite="gateway_overhead", verdict="invalid", objections=("schedule delay p99 247 ms passes 100 ms",))
+    items = checklist(ALL | {"added_latency": ("not available", "our own load generator was late")})
+
+    judged = acceptance(suites=(late,), checklist=items)
+
+    assert ("not judged", False, 1) == (judged.outcome, judged.accepted, len(judged.objections))
 
 
 def test_every_service_gets_a_line_in_the_charts_however_many_there_are() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.command_line import llm_size
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "docs" / "cli.md", REPOSITORY / "docs" / "capacity.md"]
+PAGES = [REPOSITORY / "README.md", *(REPOSITORY / "docs" / f"{name}.md" for name in ("cli", "capacity", "acceptance"))]
 
 
 def _commands(page: Path) -> list[str]:
