@@ -36,7 +36,7 @@ pytestmark = [
 
 START_SECONDS = 400.0
 PROMPTS = ("Explain caching.", "캐시를 설명해 주세요.", "network 🎉 machine 🙂")
-TOKENS = 160
+TOKENS = 1200  # long enough to be still running when the fault comes
 STALL_SECONDS = 3.0
 
 
@@ -160,17 +160,17 @@ class RealSite:
     def ask(self, port: int, path: str, body: dict[str, Any], *, at: int = -1, then: Any = None) -> Heard:
         """Streams; does something when so many events have come."""
         with self.client.stream("POST", f"http://127.0.0.1:{port}{path}", json=body) as answer:
-            heard = Heard(status=answer.status_code)
+            heard = Heard(status=answer.status_code, headers=answer.headers)
             for line in answer.iter_lines():
                 if line.startswith("data: "):
                     heard.events.append(line.removeprefix("data: "))
                     if len(heard.events) == at:
-                        then()
+                        then(self.engines[answer.headers["x-relay-replica"]])
         return heard
 
-    def busy(self) -> RealEngine:
-        """The engine that works at present."""
-        return self.engines[next(replica["id"] for replica in self.status() if replica["outstanding_requests"])]
+    def faults(self) -> int:
+        """How many faults the relay has met."""
+        return self.log.read_text().count('"event": "fault"')
 
     def body(self, path: str, prompt: str, **more: Any) -> dict[str, Any]:
         asked = {"prompt": prompt} if path == TEXT else {"messages": [{"role": "user", "content": prompt}]}
@@ -199,46 +199,44 @@ def site(
         running.close()
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
-@pytest.mark.parametrize("path", [CHAT, TEXT])
-@pytest.mark.parametrize("at", [4, 40, 110])
-def test_a_frozen_engine_is_not_seen(site: RealSite, path: str, prompt: str, at: int) -> None:
-    body = site.body(path, prompt)
-    right = site.undisturbed(path, body)
-    site.wait_serving()
-    frozen: list[RealEngine] = []
+def through_a_freeze(site: RealSite, path: str, body: dict[str, Any], *, at: int) -> Heard:
+    before, frozen = site.faults(), list[RealEngine]()
 
-    def freeze() -> None:
-        frozen.append(site.busy())
-        frozen[0].signal(signal.SIGSTOP)
+    def freeze(engine: RealEngine) -> None:
+        frozen.append(engine)
+        engine.signal(signal.SIGSTOP)
 
     try:
         heard = site.ask(site.relay_port, path, body, at=at, then=freeze)
     finally:
         for engine in frozen:
             engine.signal(signal.SIGCONT)
+    assert site.faults() > before, "the answer was over before the fault: this proves nothing"
+    return heard
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("path", [CHAT, TEXT])
+@pytest.mark.parametrize("at", [4, 150, 500])
+def test_a_frozen_engine_is_not_seen(site: RealSite, path: str, prompt: str, at: int) -> None:
+    body = site.body(path, prompt)
+    right = site.undisturbed(path, body)
+    site.wait_serving()
+
+    heard = through_a_freeze(site, path, body, at=at)
 
     assert right == heard.told
 
 
 @pytest.mark.parametrize(
-    "special", [{"stop": ["or", "G"]}, {"presence_penalty": 0.6}, {"min_tokens": 90, "stop": ["e"]}]
+    "special", [{"stop": ["zzz", "qqqq"]}, {"presence_penalty": 0.6}, {"min_tokens": 900, "stop": ["e"]}]
 )
 def test_what_looks_back_survives_a_frozen_engine_too(site: RealSite, special: dict[str, Any]) -> None:
     body = site.body(CHAT, PROMPTS[2], **special)
     right = site.undisturbed(CHAT, body)
     site.wait_serving()
-    frozen: list[RealEngine] = []
 
-    def freeze() -> None:
-        frozen.extend(engine for engine in [site.busy()])
-        frozen[0].signal(signal.SIGSTOP)
-
-    try:
-        heard = site.ask(site.relay_port, CHAT, body, at=3, then=freeze)
-    finally:
-        for engine in frozen:
-            engine.signal(signal.SIGCONT)
+    heard = through_a_freeze(site, CHAT, body, at=30)
 
     assert right == heard.told
 
@@ -265,14 +263,15 @@ def test_a_killed_engine_is_not_seen(site: RealSite, victim: str) -> None:
     body = site.body(CHAT, PROMPTS[0])
     right = site.undisturbed(CHAT, body)
     site.wait_serving()
-    killed: list[RealEngine] = []
+    before, killed = site.faults(), list[RealEngine]()
 
-    def kill() -> None:
-        killed.append(site.busy())
-        killed[0].signal(signal.SIGKILL, only=victim)
+    def kill(engine: RealEngine) -> None:
+        killed.append(engine)
+        engine.signal(signal.SIGKILL, only=victim)
 
-    heard = site.ask(site.relay_port, CHAT, body, at=40, then=kill)
+    heard = site.ask(site.relay_port, CHAT, body, at=100, then=kill)
 
+    assert site.faults() > before, "the answer was over before the fault: this proves nothing"
     assert right == heard.told
     killed[0].kill()
     killed[0].start()
