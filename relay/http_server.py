@@ -68,9 +68,9 @@ class ClientConnection(asyncio.Protocol):
         self.on_paused: Callable[[bool], None] | None = None
 
     @property
-    def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self._task is not None and not self._task.done()
+    def begun(self) -> bool:
+        """Whether a request has begun to arrive."""
+        return self._received > 0
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -14,6 +14,8 @@ from relay.service import Service
 FIRST_PASSED_SOCKET = 3  # as systemd passes them
 BACKLOG = 4096
 LOOK_SECONDS = 0.05
+SILENT_SECONDS = 1.0
+"""Who has connected and said nothing for so long after the stop was not about to ask."""
 
 
 def passed_socket() -> socket.socket | None:
@@ -51,8 +53,11 @@ async def serve(config: Config, *, key: str) -> None:
     service.stopping = True
     server.close()
     log("stopping", running=service.figures.running, drain_seconds=config.drain_seconds)
-    deadline = loop.time() + config.drain_seconds
-    while connections and loop.time() < deadline:
+    stopped_at = loop.time()
+    while loop.time() < stopped_at + config.drain_seconds:
+        late = loop.time() > stopped_at + SILENT_SECONDS
+        if not any(connection.begun or not late for connection in connections):
+            break
         await asyncio.sleep(LOOK_SECONDS)
     watching.cancel()
     left = len(connections)
