@@ -62,9 +62,16 @@ class ModelRequest(Part):
 class Routing(Part):
     """How the gateway treats a failing deployment (LiteLLM router_settings)."""
 
-    strategy: Literal["simple-shuffle", "least-busy", "latency-based-routing", "usage-based-routing-v2"] = (
-        "simple-shuffle"
-    )
+    strategy: Literal[
+        "simple-shuffle",
+        "least-busy",
+        "latency-based-routing",
+        "cost-based-routing",
+        "usage-based-routing",
+        "usage-based-routing-v2",
+        "provider-budget-routing",
+        "lar1",
+    ] = "simple-shuffle"
     num_retries: int = Field(default=2, ge=0)
     retry_after_seconds: int = Field(default=0, ge=0)
     timeout_seconds: int = Field(default=600, gt=0)

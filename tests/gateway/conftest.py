@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import yaml
 
 from tests.gateway import processes
 from tests.gateway.processes import FILES, ROOT, Gateway, Program, ask, start
+from tests.gateway.stub_relay import StubRelay
 from tests.prisma_engine.postgres import PostgresServer, find_binaries, free_port
 
 INPUT_COST, OUTPUT_COST = 1e-6, 2e-6
@@ -30,11 +32,23 @@ class Site:
     postgres: PostgresServer
     redis_port: int
     redis: Program
+    programs: list[Program]
     engine_address: str
     engine_key: str
     relay: Program
     relay_port: int
     gateway: Gateway
+    stub: StubRelay
+
+    def start_redis(self) -> None:
+        command = ["redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", "", "--dir",
+                   str(self.directory)]  # fmt: skip
+        log = self.directory / "redis.log"
+        self.redis = start(command, log=log, environment=dict(os.environ), directory=self.directory)
+        self.programs.append(self.redis)
+
+    def redis_command(self, *words: str) -> str:
+        return processes.run(["redis-cli", "-p", str(self.redis_port), *words])
 
     def reconcile(self, *, grace_seconds: float = 0.0) -> str:
         """`python -m ledger` of the gateway's own interpreter, as the timer runs it."""
@@ -47,10 +61,10 @@ class Site:
     def sql(self, statement: str) -> str:
         return self.postgres.sql("test", statement)
 
-    def engine_tokens(self) -> tuple[int, int]:
-        """Prompt and completion tokens that the engine says it reported for finished and cut requests."""
+    def engine_reports(self) -> dict[str, dict[str, Any]]:
+        """What the engine says of every request of a client that ended: tokens and outcome, by id."""
         answer = ask(f"{self.engine_address}/control/requests", key=self.engine_key)
-        return sum(r["prompt_tokens"] for r in answer.json), sum(r["completion_tokens"] for r in answer.json)
+        return {report["id"]: report for report in answer.json if "relay-probe" not in report["id"]}
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +84,7 @@ def render(template: str, variables: dict[str, Any]) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"to_json": json.dumps, "to_nice_json": json.dumps}
-    environment.tests["truthy"] = bool
+    environment.tests |= {"truthy": bool, "search": lambda text, pattern: re.search(pattern, text) is not None}
     return environment.from_string((FILES.parent / "templates" / template).read_text()).render(
         variables | {"ansible_managed": "test"}
     )
@@ -79,7 +93,8 @@ def render(template: str, variables: dict[str, Any]) -> str:
 def role_variables(**own: Any) -> dict[str, Any]:
     """What the role's defaults and a plan give."""
     defaults = yaml.safe_load((FILES.parent / "defaults" / "main.yml").read_text())
-    return defaults | own
+    private = yaml.safe_load((FILES.parent / "vars" / "main.yml").read_text())
+    return defaults | {name: value for name, value in private.items() if "{{" not in str(value)} | own
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +112,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
     key = environment["VLLM_API_KEY"]
     own = os.environ | {"VLLM_API_KEY": key}
     programs: list[Program] = []
+    stubs: list[StubRelay] = []
     try:
         engine_port = free_port()
         engine = [
@@ -121,27 +137,30 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         redis = start(redis_command, log=directory / "redis.log", environment=dict(os.environ), directory=directory)
         programs += [relay, redis]
         processes.install_schema(environment, venv)
+        stub = StubRelay.start(free_port())
+        stubs.append(stub)
         models = [
             {
-                "name": "chat", "model_directory": "tiny", "max_input_tokens": 3072, "max_output_tokens": 1024,
-                "input_cost_per_token": INPUT_COST, "output_cost_per_token": OUTPUT_COST, "fallbacks": [],
-                "deployments": [
-                    {"id": "chat-relay", "api_base": f"http://127.0.0.1:{relay_port}/v1", "served_model_name": "tiny"}
-                ],
-            },
-            {
-                "name": "direct", "model_directory": "tiny", "max_input_tokens": 3072, "max_output_tokens": 1024,
-                "input_cost_per_token": INPUT_COST, "output_cost_per_token": OUTPUT_COST, "fallbacks": [],
-                "deployments": [
-                    {"id": "direct-e1", "api_base": f"http://127.0.0.1:{engine_port}/v1", "served_model_name": "tiny"}
-                ],
-            },
+                "name": name, "model_directory": "tiny", "max_input_tokens": 3072, "max_output_tokens": 1024,
+                "input_cost_per_token": INPUT_COST, "output_cost_per_token": OUTPUT_COST,
+                "fallbacks": ["chat"] if name == "stub" else [],
+            }
+            for name in ("chat", "direct", "stub")
         ]  # fmt: skip
+        deployments = [
+            {"model": model, "id": identity, "api_base": f"http://127.0.0.1:{port}/v1", "served_model_name": "tiny"}
+            for model, identity, port in (
+                ("chat", "chat-relay", relay_port),
+                ("direct", "direct-e1", engine_port),
+                ("stub", "stub-relay", stub.port),
+            )
+        ]
         variables = role_variables(
-            gateway_models=models, gateway_redis_host="127.0.0.1", gateway_redis_port=redis_port,
+            gateway_models=models, gateway_deployments=deployments, gateway_redis_host="127.0.0.1",
+            gateway_redis_port=redis_port,
             gateway_spend_write_seconds=5,
             gateway_router={"strategy": "simple-shuffle", "num_retries": 1, "retry_after_seconds": 0,
-                            "timeout_seconds": 600, "stream_timeout_seconds": 60, "allowed_fails": 1,
+                            "timeout_seconds": 600, "stream_timeout_seconds": 3, "allowed_fails": 1,
                             "cooldown_seconds": 10},
         )  # fmt: skip
         config = directory / "config.yaml"
@@ -164,12 +183,16 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
                           workers=2)  # fmt: skip
         gateway.start()
         yield Site(
-            directory=directory, postgres=postgres_server, redis_port=redis_port, redis=redis, engine_key=key,
+            directory=directory, postgres=postgres_server, redis_port=redis_port, redis=redis, programs=programs,
+            engine_key=key,
             engine_address=f"http://127.0.0.1:{engine_port}", relay=relay, relay_port=relay_port, gateway=gateway,
+            stub=stub,
         )  # fmt: skip
         assert gateway.program is not None
         gateway.program.end()
     finally:
+        for stub in stubs:
+            stub.stop()
         for program in reversed(programs):
             program.end(signal.SIGKILL)
         if "gateway" in locals() and gateway.program is not None and gateway.program.process.poll() is None:

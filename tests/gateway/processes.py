@@ -188,6 +188,14 @@ class Gateway:
         ]
         return children or [parent]
 
+    def wait_for_workers(self, count: int) -> None:
+        """Until a worker that died has a successor with its database engine: a start needs the database."""
+        deadline = time.monotonic() + START_SECONDS
+        while sum(_has_engine(worker) for worker in self.workers_of()) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        time.sleep(5)
+
     def kill(self) -> None:
         """kill -9 of everything of the gateway, as loss of its host would."""
         assert self.program is not None
@@ -200,6 +208,10 @@ class Gateway:
         answer = self.post("/key/generate", wishes)
         assert answer.status == 200, answer.body
         return str(answer.json["key"])
+
+
+def _has_engine(worker: int) -> bool:
+    return any(_parent_of(path) == worker for path in Path("/proc").glob("[0-9]*/stat"))
 
 
 def _parent_of(stat: Path) -> int | None:
@@ -229,6 +241,7 @@ def environment_of(*, directory: Path, venv: Path, prisma: Mapping[str, str], po
         "HF_HUB_OFFLINE": "1",
         "DISABLE_SCHEMA_UPDATE": "true",
         "LITELLM_LOG": "WARNING",
+        "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",
     }
     if redis_port is not None:
         variables |= {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis_port)}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 
 import pytest
 
@@ -49,3 +54,65 @@ def test_a_request_through_a_relay_and_one_without_are_billed_once(site: Site) -
     assert "" == second
     assert site.sql(f"SELECT count(*) FROM \"LiteLLM_SpendLogs\" WHERE team_id = '{team}'") == "3"  # noqa: S608
     assert site.sql("SELECT count(*) FROM appliance.repair") == "0"
+
+
+def test_no_billed_token_is_lost_when_a_worker_is_killed_under_load(site: Site) -> None:
+    keys = [site.gateway.make_key(key_alias=f"load-{number}") for number in range(4)]
+    before = set(site.engine_reports())
+    (victim, *_others) = site.gateway.workers_of()
+    assert len(site.gateway.workers_of()) == 2
+    ends_at = time.monotonic() + 12
+
+    def load(number: int) -> Counter[str]:
+        seen: Counter[str] = Counter()
+        while time.monotonic() < ends_at:
+            try:
+                answer = chat(site, keys[number % 4], stream=number % 2 == 0, tokens=5 + number)
+                seen[str(answer.status)] += 1
+            except (OSError, HTTPException):
+                seen["connection lost"] += 1
+        return seen
+
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(load, number) for number in range(8)]
+        time.sleep(6)
+        os.kill(victim, signal.SIGKILL)
+        seen = sum((client.result() for client in clients), Counter())
+    site.gateway.wait_for_workers(2)
+    time.sleep(8)
+    first = site.reconcile()
+    second = site.reconcile()
+
+    reports = {name: report for name, report in site.engine_reports().items() if name not in before}
+    finished = {name: report for name, report in reports.items() if report["outcome"] == "success"}
+    rows = site.sql(
+        "SELECT request, prompt_tokens, completion_tokens FROM appliance.usage WHERE key_alias LIKE 'load-%'"
+    )
+    billed = {request: (int(prompt), int(completion)) for request, prompt, completion in
+              (row.split("|") for row in rows.splitlines())}  # fmt: skip
+    reported = {
+        name.removeprefix("chatcmpl-"): (report["prompt_tokens"], report["completion_tokens"])
+        for name, report in finished.items()
+    }
+    print(seen, first.splitlines()[-1:], f"{len(billed)} billed, {len(reported)} finished by the engine")
+    assert len(rows.splitlines()) == len(billed)
+    assert {request: billed.get(request) for request in reported} == reported
+    for name, report in reports.items():  # cut in the middle: what had come is billed, never more than was made
+        prompt, completion = billed.get(name.removeprefix("chatcmpl-"), (0, 0))
+        assert prompt <= report["prompt_tokens"]
+        assert completion <= report["completion_tokens"]
+    cost = sum(p * INPUT_COST + c * OUTPUT_COST for p, c in billed.values())
+    for query in (
+        "SELECT sum(spend) FROM \"LiteLLM_VerificationToken\" WHERE key_alias LIKE 'load-%'",
+        'SELECT sum(l.spend) FROM "LiteLLM_SpendLogs" l JOIN "LiteLLM_VerificationToken" k ON k.token = l.api_key '
+        "WHERE k.key_alias LIKE 'load-%'",
+    ):
+        assert abs(float(site.sql(query)) - cost) < 1e-9, query
+    assert "" == second
+    assert int(site.sql("SELECT count(*) FROM appliance.repair")) > 0
+
+
+def test_the_bill_refuses_changes(site: Site) -> None:
+    for statement in ("UPDATE appliance.usage SET cost = 0", "DELETE FROM appliance.usage", "TRUNCATE appliance.usage"):
+        with pytest.raises(AssertionError, match="append-only"):
+            site.sql(statement)

@@ -40,6 +40,9 @@ class DeploymentParameters(Part):
     model: Annotated[str, Field(pattern=r"^hosted_vllm/.+$")]
     api_base: Annotated[str, Field(pattern=r"^https?://[^/\s]+/v1$")]
     api_key: FromEnvironment
+    # Relays only.
+    max_retries: Literal[0] | None = None
+    stream_timeout: PositiveSeconds | None = None
 
 
 class ModelInfo(Part):
@@ -53,6 +56,7 @@ class ModelInfo(Part):
     output_cost_per_token: Price
     cache_read_input_token_cost: Price
     cache_creation_input_token_cost: Price
+    allowed_fails: PositiveCount | None = None  # relays only
 
     @property
     def window_tokens(self) -> tuple[int, int]:
@@ -68,11 +72,31 @@ class Deployment(Part):
     model_info: ModelInfo
 
 
+class RetryPolicy(Part):
+    """`model_group_retry_policy` of a model behind a relay: what the relay answers is final."""
+
+    BadRequestErrorRetries: Literal[0]
+    AuthenticationErrorRetries: Literal[0]
+    TimeoutErrorRetries: Literal[0]
+    RateLimitErrorRetries: Literal[0]
+    ContentPolicyViolationErrorRetries: Literal[0]
+    InternalServerErrorRetries: Literal[0]
+    ServiceUnavailableErrorRetries: Literal[0]
+    NotFoundErrorRetries: Literal[0]
+
+
 class RouterSettings(Part):
     """`router_settings`."""
 
     routing_strategy: Literal[
-        "simple-shuffle", "least-busy", "latency-based-routing", "usage-based-routing-v2", "cost-based-routing"
+        "simple-shuffle",
+        "least-busy",
+        "latency-based-routing",
+        "cost-based-routing",
+        "usage-based-routing",
+        "usage-based-routing-v2",
+        "provider-budget-routing",
+        "lar1",
     ]
     num_retries: Count
     retry_after: Count
@@ -81,6 +105,9 @@ class RouterSettings(Part):
     allowed_fails: Count
     cooldown_time: Count
     enable_pre_call_checks: Literal[True]
+    enable_mid_stream_fallback_continuation: Literal[False]
+    fallback_on_unsupported_params: Literal[False]
+    model_group_retry_policy: dict[Text, RetryPolicy]
     fallbacks: list[dict[Text, Annotated[list[Text], Field(min_length=1)]]]
     redis_host: Text
     redis_port: Annotated[int, Field(ge=1, le=65535)]
