@@ -149,7 +149,8 @@ def test_a_change_is_a_diff_without_any_secret(applied: DeclaredSite, gateway: L
     assert not run.failed, run.output
     assert "change team search (max_budget)" in run.output
     assert "remove member search/jiwoo" in run.output
-    assert '+            "max_budget": 200.0' in run.output
+    assert "-            max_budget: 100.0" in run.output
+    assert "+            max_budget: 200.0" in run.output
     assert 200.0 == gateway.ask("/team/list")[0]["max_budget"]
     assert [] == [value for value in values if value in run.output]
     applied.declare(ACCESS)

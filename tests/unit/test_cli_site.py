@@ -255,3 +255,16 @@ def test_a_site_of_gpus_keeps_what_was_weighed_and_refuses_with_what_would_do(si
     assert 3 == refused.returncode
     assert "the weights alone need 61.02 GiB on each GPU" in refused.error
     assert "cheapest change: " in refused.error
+
+
+def test_check_refuses_access_to_a_model_that_the_site_does_not_serve(planned_site: Path) -> None:
+    path = planned_site / "group_vars" / "all" / "access.yml"
+    path.write_text("access: {keys: [{alias: prod, models: [large]}]}\n", encoding="utf-8")
+    refused = llm_size("check", str(planned_site))
+    path.write_text("access: {keys: [{alias: prod, models: [small]}]}\n", encoding="utf-8")
+    agreed = llm_size("check", str(planned_site))
+
+    assert (2, 1) == (refused.returncode, len(refused.stderr.splitlines()))
+    assert "key prod has model large, which is not served; there are " in refused.stderr
+    assert (0, "") == (agreed.returncode, agreed.stderr)
+    assert "access declares 0 teams and 1 keys" in agreed.stdout
