@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from benchmarks import charts
 from benchmarks.acceptance import LATE_ADVICE, Acceptance
 from benchmarks.result import Distribution, Measurement, Series, SuiteResult
+from sizing.page_template import page_template
 
 OBJECTIVE_SUITE = "agreed_load"
 CHART_TITLES = {"TTFT": "time to first token", "ITL": "inter-token latency", "E2E": "end to end"}
@@ -57,7 +56,7 @@ class Times:
 def render_page(acceptance: Acceptance) -> str:
     """The page, as HTML."""
     judged = [criterion for suite in acceptance.suites if suite.verdict != "invalid" for criterion in suite.criteria]
-    return _template().render(
+    return page_template("acceptance.html.j2", package="benchmarks").render(
         acceptance=acceptance,
         suites=[_view(suite, acceptance) for suite in acceptance.suites],
         predictions_charts=_prediction_charts(acceptance),
@@ -118,18 +117,6 @@ def number(value: float | None) -> str:
     if abs(value) >= 1000 or value == int(value):  # noqa: PLR2004  whole numbers from here on
         return f"{value:,.0f}"
     return f"{value:.3g}"
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("benchmarks"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("acceptance.html.j2")
 
 
 def charts_of(suite: SuiteResult, bounds: Mapping[str, float | None] | None = None) -> list[Chart]:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from sizing.accuracy import error_rows
 from sizing.answer import Estimate
 from sizing.buy import Options
@@ -31,6 +29,7 @@ from sizing.page_figures import (
     bar_parts,
     curve_figure,
 )
+from sizing.page_template import page_template
 from sizing.plan import Choice
 from sizing.recommend import Recommendation, Recommended
 from sizing.recommend_site import RecommendedSite
@@ -192,10 +191,7 @@ def _page(
     speed: Felt | None = None,
     options: TableFigure | None = None,
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("sizing"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("recommendation.html.j2").render(
+    return page_template("recommendation.html.j2").render(
         title=title,
         subtitle=subtitle,
         unmet=unmet,

@@ -5,17 +5,13 @@ No script, no font, no image from outside: the page can be mailed, printed and k
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
+from sizing.page_figures import BAR_WIDTH, Part
+from sizing.page_template import page_template
 from sizing.plan import Engine, Plan
 from sizing.report import CallSeen, Check, EngineSeen, Report
 from sizing.report_summary import GROUPS
 from sizing.units import gib_text
-
-BAR_WIDTH = 1000
-"""Memory bars are drawn in thousandths of the widest engine's usable memory."""
 
 ROW_HEIGHT = 76
 TOPOLOGY_TOP = 12
@@ -28,17 +24,6 @@ HAIRLINE_WIDTH = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A part of a memory bar."""
-
-    kind: str
-    label: str
-    text: str
-    x: float
-    width: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class MemoryBar:
     """The planned memory of one engine."""
 
@@ -48,7 +33,7 @@ class MemoryBar:
     requested: str
     usable: str
     usable_width: float
-    segments: tuple[Segment, ...]
+    segments: tuple[Part, ...]
     tokens: str
     concurrency: str
     resident: str
@@ -100,7 +85,7 @@ class CheckGroup:
 def render_page(plan: Plan, report: Report) -> str:
     """The page, as HTML."""
     nodes = _nodes(plan, report)
-    return _template().render(
+    return page_template("report.html.j2").render(
         plan=plan,
         report=report,
         observed_at=_moment_text(report.observed_at),
@@ -119,18 +104,6 @@ def render_page(plan: Plan, report: Report) -> str:
         kv_tokens=sum(engine.kv_cache_tokens or 0 for engine in report.engines),
         fastest=_fastest(report.calls),
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("sizing"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
 
 
 def _topology_height(plan: Plan, nodes: tuple[Node, ...]) -> int:
@@ -170,11 +143,11 @@ def _bars(plan: Plan, report: Report) -> tuple[MemoryBar, ...]:
 
 def _bar(host: str, engine: Engine, report: Report, scale_bytes: int) -> MemoryBar:
     memory = engine.memory
-    segments: list[Segment] = []
+    segments: list[Part] = []
     x = 0.0
     for kind, label, quantity_bytes in _parts(engine):
         width = max(BAR_WIDTH * quantity_bytes / scale_bytes, HAIRLINE_WIDTH)
-        segments.append(Segment(kind=kind, label=label, text=gib_text(quantity_bytes), x=x, width=width))
+        segments.append(Part(kind=kind, label=label, text=gib_text(quantity_bytes), x=x, width=width))
         x += width
     seen = _seen_of(report, host, engine)
     resident_bytes = seen.memory_current_bytes if seen else None

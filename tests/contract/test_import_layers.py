@@ -47,7 +47,7 @@ LAYERS = (
     {"candidates"},
     {"prices"},
     {"gateway_load"},
-    {"changes", "page_figures", "buy", "feel"},
+    {"changes", "page_figures", "page_template", "buy", "feel"},
     {"feel_figures"},
     {"placement"},
     {"replicas"},
