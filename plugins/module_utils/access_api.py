@@ -162,7 +162,7 @@ class Gateway:
 
 
 def _user(row: dict[str, Any]) -> Thing:
-    fields = {"user_email": row.get("user_email"), "user_role": row.get("user_role")}
+    fields = {"user_email": (row.get("user_email") or "").lower(), "user_role": row.get("user_role")}
     return Thing("user", row["user_id"], fields, ours=bool(mark_of(row.get("metadata"))))
 
 

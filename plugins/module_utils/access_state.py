@@ -75,8 +75,10 @@ def declared(access: dict[str, Any], key_values: dict[str, str], *, may_lack_val
     groups = access.get("model_groups") or {}
     things = []
     for user in access.get("users") or []:
-        role = USER_ROLES[user.get("role") or "user"]
-        things.append(Thing("user", user["name"], {"user_email": user.get("email"), "user_role": role}))
+        fields = {"user_role": USER_ROLES[user.get("role") or "user"]}
+        if user.get("email"):  # LiteLLM keeps an address that is taken away, so none is never a difference
+            fields["user_email"] = user["email"].lower()
+        things.append(Thing("user", user["name"], fields))
     for team in access.get("teams") or []:
         things.append(Thing("team", team["name"], _team_fields(team, groups)))
         for given in team.get("members") or []:

@@ -26,8 +26,15 @@ def row(value: str = VALUE, **more: Any) -> dict[str, Any]:
 class Gateway:
     """Answers the three lists; what is posted succeeds unless `refuse` names its path."""
 
-    def __init__(self, *keys: dict[str, Any], pages: int = 1, refuse: str = "", reply: Reply | None = None) -> None:
-        self.keys, self.pages, self.refuse = keys, pages, refuse
+    def __init__(
+        self,
+        *keys: dict[str, Any],
+        users: tuple[dict[str, Any], ...] = (),
+        pages: int = 1,
+        refuse: str = "",
+        reply: Reply | None = None,
+    ) -> None:
+        self.keys, self.users, self.pages, self.refuse = keys, users, pages, refuse
         self.reply = reply or Reply(status=500, content={"error": {"message": "out of order"}})
 
     def __call__(self, asked: Asked) -> Reply:
@@ -41,7 +48,7 @@ class Gateway:
             size = -(-len(self.keys) // self.pages)
             return Reply(content={"keys": self.keys[(page - 1) * size : page * size], "total_pages": self.pages})
         if path == "/user/list":
-            return Reply(content={"users": [], "total_pages": 0})
+            return Reply(content={"users": self.users, "total_pages": 1})
         return Reply(content=[] if path == "/team/list" else {})
 
 
@@ -197,6 +204,22 @@ def test_a_failure_in_the_middle_says_what_was_done_before_it() -> None:
 
     assert "cannot create key prod" in answer["msg"]
     assert "answered 500: out of order (done before: create user jiwoo)" in answer["msg"]
+
+
+def test_an_address_that_litellm_does_not_let_go_of_is_no_change() -> None:
+    row_of_user = {
+        "user_id": "jiwoo",
+        "user_email": "Jiwoo@example.com",
+        "user_role": "internal_user",
+        "metadata": MARK,
+    }
+
+    without, _ = apply(Gateway(users=(row_of_user,)), {"users": [{"name": "jiwoo"}]})
+    same, _ = apply(Gateway(users=(row_of_user,)), {"users": [{"name": "jiwoo", "email": "JIWOO@example.com"}]})
+    other, _ = apply(Gateway(users=(row_of_user,)), {"users": [{"name": "jiwoo", "email": "j@example.com"}]})
+
+    assert (False, False) == (without["changed"], same["changed"])
+    assert ["change user jiwoo (user_email)"] == other["steps"]
 
 
 def test_nothing_is_decided_on_half_a_list() -> None:
