@@ -78,7 +78,7 @@ class Replica:
 
     def has_state(self, row: dict[str, Any]) -> bool:
         """Whether the relay needs no telling."""
-        return (row.get("state") == "draining") == (self.given["state"] == "out")
+        return bool((row.get("state") == "draining") == (self.given["state"] == "out"))
 
     def tell(self) -> None:
         """Tells the relay."""
@@ -117,6 +117,7 @@ def main() -> None:
         row = replica.seen()
         if row is None:
             module.exit_json(changed=False, known=False, waited_seconds=0.0)
+            return
         changed = not replica.has_state(row)
         if module.check_mode:
             module.exit_json(changed=changed, known=True, waited_seconds=0.0)
