@@ -84,6 +84,7 @@ class Trial:
     recoveries: list[float | None] = field(default_factory=list)
     ejections: list[float | None] = field(default_factory=list)
     compared: int = 0
+    struck_count: int = 0  # runs in which the fault was injected while requests were under way
     excused: set[str] = field(default_factory=set)  # request ids whose failure was agreed to be possible
     accounts: list[Account] = field(default_factory=list)
 
@@ -127,12 +128,12 @@ def failover(
         tell(results[-1])
         everything.extend(trial.records)
         if arrangement == APPLIANCE:
-            criteria.extend(_criteria(trial, results[-1], conditions))
+            criteria.extend(_criteria(trial, results[-1], conditions, compares=control is not None))
     return book.result(criteria, faults=results, distributions=distributions(samples_of(everything)))
 
 
-def _broken_run(run: Runner, load: Load, trial: Trial, conditions: Conditions) -> tuple[History, float]:
-    """The history and the second at which the fault struck."""
+def _broken_run(run: Runner, load: Load, trial: Trial, conditions: Conditions) -> tuple[History, float | None]:
+    """The history and the second at which the fault struck; None = the load was over before."""
     fault = trial.fault
     over = threading.Event()
     struck: list[float] = []
@@ -162,7 +163,7 @@ def _broken_run(run: Runner, load: Load, trial: Trial, conditions: Conditions) -
     thread.join(THREAD_SECONDS)
     if trouble:
         raise trouble[0]
-    return history, struck[0] - history.started_at if struck else conditions.inject_at_seconds
+    return history, struck[0] - history.started_at if struck else None
 
 
 def _seconds_until(check: Callable[[], bool], over: threading.Event, until: float) -> float | None:
@@ -174,10 +175,13 @@ def _seconds_until(check: Callable[[], bool], over: threading.Event, until: floa
     return time.monotonic() - started
 
 
-def _note(trial: Trial, history: History, injected: float, conditions: Conditions, control: Control | None) -> None:
+def _note(
+    trial: Trial, history: History, struck: float | None, conditions: Conditions, control: Control | None
+) -> None:
     """Adds one run to the trial."""
     fault = trial.fault
     records = list(history.records)
+    injected = conditions.inject_at_seconds if struck is None else struck
     verdict = check(
         history,
         gap_seconds=conditions.gap_seconds if fault.gap_seconds is None else fault.gap_seconds,
@@ -185,6 +189,7 @@ def _note(trial: Trial, history: History, injected: float, conditions: Condition
     )
     hit = in_flight(records, at_seconds=injected)
     excused = {record.request_id for record in hit} if fault.streams_may_break else set()
+    trial.struck_count += bool(hit) and struck is not None
     until = injected + fault.new_may_fail_seconds
     excused |= {record.request_id for record in records if injected <= record.intended_ns / 1e9 < until}
     trial.injected.append(injected)
@@ -213,7 +218,7 @@ def _result(trial: Trial, arrangement: str) -> FaultResult:
         duplicated=len({defect.request_id for defect in trial.defects if defect.rule == "duplicate"}),
         lost_or_altered=len({defect.request_id for defect in trial.defects if defect.rule in TEXT_RULES}),
         recovery_seconds=max(known) if len(known) == len(trial.recoveries) else None,
-        ejected_seconds=max(ejections) if ejections else None,
+        ejected_seconds=max(ejections) if ejections and len(ejections) == len(trial.ejections) else None,
         in_flight=len(trial.hit),
         broken_in_flight=sum(record.outcome != OK or record.request_id in wrong for record in trial.hit),
         gap_p50_seconds=silence.p50,
@@ -235,10 +240,14 @@ def _used(accounts: Sequence[Account]) -> dict[str, int]:
     return used
 
 
-def _criteria(trial: Trial, result: FaultResult, conditions: Conditions) -> list[Criterion]:
+def _criteria(trial: Trial, result: FaultResult, conditions: Conditions, *, compares: bool) -> list[Criterion]:
     fault = trial.fault
     judged = [record for record in trial.records if record.request_id not in trial.excused]
-    found = [no_failures(summarize(judged), allowed_ratio=conditions.allowed_failed_ratio), _whole(trial)]
+    found = [
+        _struck(trial),
+        no_failures(summarize(judged), allowed_ratio=conditions.allowed_failed_ratio),
+        _whole(trial, compares=compares),
+    ]
     if conditions.agreed_recovery_seconds is not None:
         limit, seconds = conditions.agreed_recovery_seconds, result.recovery_seconds
         seen = "not within the run" if seconds is None else f"{seconds:.1f} s"
@@ -254,7 +263,17 @@ def _criteria(trial: Trial, result: FaultResult, conditions: Conditions) -> list
     return [criterion.model_copy(update={"name": f"{fault.name}: {criterion.name}"}) for criterion in found]
 
 
-def _whole(trial: Trial) -> Criterion:
+def _struck(trial: Trial) -> Criterion:
+    """A fault that hit nothing would prove nothing."""
+    return Criterion(
+        name="it struck while requests ran",
+        agreed=f"in each of {trial.fault.repeats} runs",
+        seen=f"in {trial.struck_count}, {len(trial.hit)} requests under way",
+        passed=trial.struck_count == trial.fault.repeats,
+    )
+
+
+def _whole(trial: Trial, *, compares: bool) -> Criterion:
     """Text, order, ends and silences of everything that was not agreed to break."""
     rules = TEXT_RULES | FALSE_ENDS | {"duplicate", "gap"}
     found = [
@@ -265,6 +284,8 @@ def _whole(trial: Trial) -> Criterion:
     return Criterion(
         name="texts whole and in order, no false end, no long silence",
         agreed="no defect",
-        seen=f"{len(found)} defects" + (f", first: {found[0].rule}, {found[0].sentence}" if found else ""),
-        passed=not found,
+        seen=f"{len(found)} defects"
+        + (f", first: {found[0].rule}, {found[0].sentence}" if found else "")
+        + (f"; {trial.compared} texts compared" if compares else ""),
+        passed=not found and (trial.compared > 0 or not compares),
     )

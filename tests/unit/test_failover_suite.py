@@ -144,3 +144,17 @@ def test_a_broken_stream_was_silent_until_its_end() -> None:
     cut = dataclasses.replace(record(times_ms=[20, 30, 40, 50, 60, 60, 60]), outcome="cut", ended_ns=4_060_000_000)
 
     assert 4.0 == longest_silence(cut, since_seconds=0.05)
+
+
+def test_a_fault_that_comes_after_the_load_has_proved_nothing(engine: FaultProcess, tmp_path: Path) -> None:
+    late = dataclasses.replace(CONDITIONS, inject_at_seconds=30.0, heal_at_seconds=31.0)
+    target = Target(base_url=f"{engine.address}/v1", model="fault")
+
+    result = failover(
+        inline_runner(tmp_path), target, faults=[Fault(name="late", inject=lambda: None)], conditions=late
+    )
+
+    struck = criterion(result, "it struck while requests ran")
+    assert not struck.passed
+    assert "in 0, 0 requests under way" == struck.seen
+    assert result.verdict in {"failed", "invalid"}
