@@ -38,7 +38,7 @@ def context(
     capacity: Capacity | None = None,
 ) -> SuiteResult:
     """Prompts of 10, 50, 99, 101 % of `max_input_tokens`, and prompt + max_tokens just under and over the window."""
-    book = Logbook(suite="context", question=QUESTION, capacity=capacity)
+    book = Logbook(suite="context", question=QUESTION, capacity=capacity, timed=False)
     if tokenizer is None:
         book.notes.append("no tokenizer was given: prompt lengths are estimates and the edges are not exact")
     if engine_log_contains is None:

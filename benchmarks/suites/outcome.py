@@ -24,6 +24,7 @@ class Logbook:
     suite: str
     question: str
     capacity: Capacity | None = None
+    timed: bool = True  # False = nothing in it is a time, so that a late client changes no verdict
     started: float = field(default_factory=time.monotonic)
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -35,7 +36,8 @@ class Logbook:
         """Notes a run and whatever speaks against it."""
         name = f"{history.load.name}-{history.run_id}"
         self.histories.append(name)
-        self.objections.extend(f"{name}: {objection}" for objection in objections(history, self.capacity))
+        found = [f"{name}: {objection}" for objection in objections(history, self.capacity)]
+        (self.objections if self.timed else self.notes).extend(found)
         return history
 
     def result(self, criteria: Sequence[Criterion], **parts: object) -> SuiteResult:

@@ -76,8 +76,12 @@ class RealEngine:
                 time.sleep(0.5)
 
     def signal(self, number: int, *, only: str = "") -> None:
-        """To all its processes, or to those of that name."""
+        """To all its processes at once, or to those of that name."""
         assert self.process is not None
+        if not only:
+            # One call: while /proc is searched, a tiny model ends its answer.
+            os.killpg(self.process.pid, number)
+            return
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 fields = (entry / "stat").read_text().rsplit(") ", 1)[1].split()
@@ -211,19 +215,21 @@ def through_a_freeze(site: RealSite, path: str, body: dict[str, Any], *, at: int
     finally:
         for engine in frozen:
             engine.signal(signal.SIGCONT)
-    assert site.faults() > before, "the answer was over before the fault: this proves nothing"
+    ended = f"{len(heard.events)} events, HTTP {heard.status}, the last: {heard.events[-2:]}"
+    assert site.faults() > before, f"the answer was over before the fault, which proves nothing: {ended}"
     return heard
 
 
 @pytest.mark.parametrize(
     ("path", "prompt", "at"),
-    # Every prompt and every position on both paths; all eighteen combinations took minutes more and found nothing else.
+    # Every prompt and every position on both paths. Early positions: on idle cores a tiny model ends its 1,800 tokens
+    # before a client has read 150 of them.
     [
         (CHAT, PROMPTS[0], 4),
-        (CHAT, PROMPTS[1], 150),
-        (CHAT, PROMPTS[2], 400),
-        (TEXT, PROMPTS[0], 150),
-        (TEXT, PROMPTS[1], 400),
+        (CHAT, PROMPTS[1], 9),
+        (CHAT, PROMPTS[2], 20),
+        (TEXT, PROMPTS[0], 9),
+        (TEXT, PROMPTS[1], 20),
         (TEXT, PROMPTS[2], 4),
     ],
 )
@@ -245,7 +251,7 @@ def test_what_looks_back_survives_a_frozen_engine_too(site: RealSite, special: d
     right = site.undisturbed(CHAT, body)
     site.wait_serving()
 
-    heard = through_a_freeze(site, CHAT, body, at=30)
+    heard = through_a_freeze(site, CHAT, body, at=9)
 
     assert right == heard.told
 
@@ -278,7 +284,7 @@ def test_a_killed_engine_is_not_seen(site: RealSite, victim: str) -> None:
         killed.append(engine)
         engine.signal(signal.SIGKILL, only=victim)
 
-    heard = site.ask(site.relay_port, CHAT, body, at=100, then=kill)
+    heard = site.ask(site.relay_port, CHAT, body, at=9, then=kill)
 
     assert site.faults() > before, "the answer was over before the fault: this proves nothing"
     assert right == heard.told
