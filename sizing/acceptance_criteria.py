@@ -52,7 +52,22 @@ class SmokeCriteria(Part):
     seconds: float = Field(default=60.0, gt=0)
 
 
-class LoadCriteria(Part):
+class WarmedUp(Part):
+    """A run whose beginning is left out."""
+
+    seconds: float = Field(gt=0)
+    warmup_seconds: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _something_is_left_to_judge(self) -> Self:
+        if self.warmup_seconds >= self.seconds:
+            raise ValueError(
+                f"warmup_seconds {self.warmup_seconds:g} leaves nothing of {self.seconds:g} seconds to judge"
+            )
+        return self
+
+
+class LoadCriteria(WarmedUp):
     """The load at which the objective is judged."""
 
     rate_per_second: float = Field(default=1.0, gt=0)
@@ -63,16 +78,8 @@ class LoadCriteria(Part):
     language: Literal["en", "ko", "mixed"] = "mixed"
     allowed_failed_ratio: float = Field(default=0.0, ge=0, lt=1)
 
-    @model_validator(mode="after")
-    def _something_is_left_to_judge(self) -> Self:
-        if self.warmup_seconds >= self.seconds:
-            raise ValueError(
-                f"warmup_seconds {self.warmup_seconds:g} leaves nothing of {self.seconds:g} seconds to judge"
-            )
-        return self
 
-
-class ThroughputCriteria(Part):
+class ThroughputCriteria(WarmedUp):
     """The sweep to saturation."""
 
     output_tokens_per_second: float | None = Field(default=None, gt=0, description="to be sustained; none = only find")
@@ -81,14 +88,6 @@ class ThroughputCriteria(Part):
     warmup_seconds: float = Field(default=15.0, ge=0)
     repeats: int = Field(default=3, ge=1)
     halvings: int = Field(default=2, ge=0)
-
-    @model_validator(mode="after")
-    def _something_is_left_to_judge(self) -> Self:
-        if self.warmup_seconds >= self.seconds:
-            raise ValueError(
-                f"warmup_seconds {self.warmup_seconds:g} leaves nothing of {self.seconds:g} seconds to judge"
-            )
-        return self
 
 
 class OverheadCriteria(Part):

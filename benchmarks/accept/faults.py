@@ -31,6 +31,7 @@ def exercise_fallback(run: Runner, target: Target, *, model: PlannedModel, hosts
         name=f"all engines of {model.name} are stopped",
         inject=lambda: bring("stopped"),
         heal=lambda: bring("started"),
+        hits_running=False,  # it is about the requests that come while no engine is there
     )
     try:
         result = failover(

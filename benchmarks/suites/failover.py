@@ -42,6 +42,7 @@ class Fault:
     gap_seconds: float | None = None  # longest silence that a stream may show; None = the suite's
     streams_may_break: bool = False  # those that ran: with an error, never with a false end
     new_may_fail_seconds: float = 0.0  # from the injection on
+    hits_running: bool = True  # it proves something only if requests were under way when it struck
     repeats: int = 1
     ejected: Callable[[], bool] | None = None  # asked from the injection on
 
@@ -84,7 +85,7 @@ class Trial:
     recoveries: list[float | None] = field(default_factory=list)
     ejections: list[float | None] = field(default_factory=list)
     compared: int = 0
-    struck_count: int = 0  # runs in which the fault was injected while requests were under way
+    struck_count: int = 0  # runs in which the fault met the requests that it is about
     excused: set[str] = field(default_factory=set)  # request ids whose failure was agreed to be possible
     accounts: list[Account] = field(default_factory=list)
 
@@ -189,7 +190,8 @@ def _note(
     )
     hit = in_flight(records, at_seconds=injected)
     excused = {record.request_id for record in hit} if fault.streams_may_break else set()
-    trial.struck_count += bool(hit) and struck is not None
+    afterwards = any(record.intended_ns / 1e9 >= injected for record in records)
+    trial.struck_count += struck is not None and bool(hit if fault.hits_running else afterwards)
     until = injected + fault.new_may_fail_seconds
     excused |= {record.request_id for record in records if injected <= record.intended_ns / 1e9 < until}
     trial.injected.append(injected)
@@ -266,7 +268,7 @@ def _criteria(trial: Trial, result: FaultResult, conditions: Conditions, *, comp
 def _struck(trial: Trial) -> Criterion:
     """A fault that hit nothing would prove nothing."""
     return Criterion(
-        name="it struck while requests ran",
+        name="it struck while requests ran" if trial.fault.hits_running else "requests came after it struck",
         agreed=f"in each of {trial.fault.repeats} runs",
         seen=f"in {trial.struck_count}, {len(trial.hit)} requests under way",
         passed=trial.struck_count == trial.fault.repeats,

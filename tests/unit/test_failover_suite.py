@@ -158,3 +158,13 @@ def test_a_fault_that_comes_after_the_load_has_proved_nothing(engine: FaultProce
     assert not struck.passed
     assert "in 0, 0 requests under way" == struck.seen
     assert result.verdict in {"failed", "invalid"}
+
+
+def test_a_fault_about_later_requests_need_not_meet_one_under_way(engine: FaultProcess, tmp_path: Path) -> None:
+    sparse = dataclasses.replace(CONDITIONS, rate_per_second=5, inject_at_seconds=0.05)
+    target = Target(base_url=f"{engine.address}/v1", model="fault")
+    fault = Fault(name="gone", inject=lambda: None, hits_running=False)
+
+    result = failover(inline_runner(tmp_path), target, faults=[fault], conditions=sparse)
+
+    assert criterion(result, "requests came after it struck").passed
