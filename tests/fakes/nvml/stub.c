@@ -171,3 +171,53 @@ Return nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *count, P
     }
     return SUCCESS;
 }
+
+/* What the exporter reads. NVML_STUB=hot: the second GPU is too hot, slows down and has memory errors. */
+static int is_hot(Device device) { return host_is("hot") && index_of(device) == 1; }
+Return nvmlDeviceGetTemperature(Device device, int sensor, unsigned *celsius) {
+    if (sensor != 0) return INVALID_ARGUMENT;
+    if (host_is("vgpu")) return NOT_SUPPORTED;
+    *celsius = is_hot(device) ? 91 : 41;
+    return SUCCESS;
+}
+Return nvmlDeviceGetTemperatureThreshold(Device device, int threshold, unsigned *celsius) {
+    (void)device;
+    if (host_is("vgpu") || is_unified()) return NOT_SUPPORTED;
+    *celsius = threshold == 1 ? 87 : 92;
+    return SUCCESS;
+}
+typedef struct { unsigned gpu, memory; } Utilization;
+Return nvmlDeviceGetUtilizationRates(Device device, Utilization *rates) {
+    if (has_mig()) return NOT_SUPPORTED;
+    rates->gpu = is_hot(device) ? 100 : 25;
+    rates->memory = 10;
+    return SUCCESS;
+}
+Return nvmlDeviceGetPowerUsage(Device device, unsigned *milliwatts) { (void)device; *milliwatts = 71500; return SUCCESS; }
+Return nvmlDeviceGetEnforcedPowerLimit(Device device, unsigned *milliwatts) {
+    (void)device;
+    if (is_unified()) return NOT_SUPPORTED;
+    *milliwatts = 700000;
+    return SUCCESS;
+}
+Return nvmlDeviceGetClockInfo(Device device, int type, unsigned *megahertz) {
+    (void)device;
+    *megahertz = type == 1 ? 1980 : 2619;
+    return SUCCESS;
+}
+Return nvmlDeviceGetCurrentClocksThrottleReasons(Device device, unsigned long long *reasons) {
+    *reasons = is_hot(device) ? 0x40 | 0x08 : 0x01; /* hardware thermal slowdown; idle */
+    return SUCCESS;
+}
+Return nvmlDeviceGetTotalEccErrors(Device device, int kind, int counter, unsigned long long *count) {
+    if (is_unified() || host_is("vgpu")) return NOT_SUPPORTED;
+    if (counter != 1) return INVALID_ARGUMENT;
+    *count = is_hot(device) ? (kind == 1 ? 3 : 17) : 0;
+    return SUCCESS;
+}
+Return nvmlDeviceGetRemappedRows(Device device, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed) {
+    if (is_unified() || host_is("vgpu")) return NOT_SUPPORTED;
+    *corrected = *failed = 0;
+    *uncorrected = *pending = is_hot(device);
+    return SUCCESS;
+}
