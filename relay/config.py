@@ -41,6 +41,8 @@ class Config(BaseModel):
     replicas: tuple[ReplicaConfig, ...] = Field(min_length=1)
     max_model_len: int = Field(gt=0)
     ledger_directory: Path
+    drained_file: Path | None = None
+    """Where it is kept which replicas are drained; None = a restart forgets it."""
 
     stall_seconds: float = Field(default=5.0, gt=0)
     first_byte_seconds: float = Field(default=20.0, gt=0)

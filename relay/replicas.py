@@ -12,6 +12,7 @@ from time import monotonic, time
 from typing import Literal, Protocol
 
 from relay.config import ReplicaConfig
+from relay.drained import Drained
 from relay.http_client import Pool
 
 State = Literal["serving", "ejected", "draining"]
@@ -89,6 +90,7 @@ class Group:
         probe: Callable[[Replica], Awaitable[str | None]],
         look: Callable[[Replica], Awaitable[str | None]],
         probe_seconds: float,
+        drained: Drained | None = None,
     ) -> None:
         self.replicas = {replica.id: replica for replica in replicas}
         self._limit, self._queue_max, self._wait_seconds = limit, queue_max, wait_seconds
@@ -96,6 +98,10 @@ class Group:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._home: OrderedDict[int, Replica] = OrderedDict()
         self._probing: dict[Replica, asyncio.Task[None]] = {}
+        self._drained = drained or Drained(None)
+        for name in self._drained.news() or ():
+            if name in self.replicas:
+                self.replicas[name].become("draining")
 
     @property
     def queued(self) -> int:
@@ -214,15 +220,34 @@ class Group:
         for leg in list(replica.legs) if hung else ():
             leg.replica_out(reason)
 
-    def drain(self, replica: Replica) -> None:
-        """No new requests; what runs goes on."""
+    def drain(self, replica: Replica) -> bool:
+        """No new requests; what runs goes on. Returns whether a restart will know."""
+        self.follow_drained()
+        self._take_out(replica)
+        return self._keep_drained()
+
+    def restore(self, replica: Replica) -> bool:
+        """Back after its next token. Returns whether a restart will know."""
+        self.follow_drained()
+        self._bring_back(replica)
+        return self._keep_drained()
+
+    def follow_drained(self) -> None:
+        """Does what another process of this relay was told."""
+        drained = self._drained.news()
+        for replica in self.replicas.values() if drained is not None else ():
+            (self._take_out if replica.id in (drained or ()) else self._bring_back)(replica)
+
+    def _keep_drained(self) -> bool:
+        return self._drained.keep([replica.id for replica in self.replicas.values() if replica.state == "draining"])
+
+    def _take_out(self, replica: Replica) -> None:
         replica.become("draining")
         task = self._probing.pop(replica, None)
         if task is not None:
             task.cancel()
 
-    def restore(self, replica: Replica) -> None:
-        """Back after its next token."""
+    def _bring_back(self, replica: Replica) -> None:
         if replica.state == "draining":
             replica.become("ejected")
             self._keep_probing(replica)
@@ -247,6 +272,7 @@ class Group:
         """Asks, for ever, replicas from which nothing has come: a hang shows without a client in it."""
         while True:
             await asyncio.sleep(self._probe_seconds)
+            self.follow_drained()
             silent = [
                 replica
                 for replica in self.replicas.values()

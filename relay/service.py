@@ -11,6 +11,7 @@ from typing import Any
 from relay.answering import Answering
 from relay.asking import BadRequest, asked_of
 from relay.config import Config
+from relay.drained import Drained
 from relay.fault_log import log
 from relay.figures import Figures
 from relay.http_client import Pool
@@ -44,6 +45,7 @@ class Service:
             probe=self._probe,
             look=self._look,
             probe_seconds=config.probe_seconds,
+            drained=Drained(config.drained_file),
         )
 
     async def answer(self, request: HttpRequest, client: ClientConnection) -> None:
@@ -155,7 +157,7 @@ class Service:
     async def _order(self, request: HttpRequest, client: ClientConnection) -> None:
         """Drain or restore one replica."""
         name, _, order = request.path.removeprefix(REPLICA_PATH).rpartition("/")
-        orders: dict[str, Callable[[Replica], None]] = {"drain": self.group.drain, "restore": self.group.restore}
+        orders: dict[str, Callable[[Replica], bool]] = {"drain": self.group.drain, "restore": self.group.restore}
         replica = self.group.replicas.get(name.replace("%40", "@"))
         if replica is None or order not in orders:
             known = ", ".join(self.group.replicas)
@@ -165,13 +167,14 @@ class Service:
         if request.method != "POST":
             client.send(405, error_body(405, f"POST {request.path}", "MethodNotAllowedError"))
             return
-        orders[order](replica)
-        log(order, replica=replica.id)
+        kept = orders[order](replica)
+        log(order, replica=replica.id, kept=kept)
         deadline = monotonic() + RESTORE_SECONDS
         while order == "restore" and replica.state != "serving" and monotonic() < deadline:
             await asyncio.sleep(0.02)
         done = order == "drain" or replica.state == "serving"
-        client.send_json(200 if done else 503, next(r for r in self.status()["replicas"] if r["id"] == replica.id))
+        row = next(row for row in self.status()["replicas"] if row["id"] == replica.id)
+        client.send_json(200 if done else 503, row | {"kept": kept})
 
     async def _probe(self, replica: Replica) -> str | None:
         """One token; None = it came, else what happened. An engine that answers others is not hung, only busy."""

@@ -68,6 +68,7 @@ def test_the_configuration_is_the_plans_relay_and_the_places_of_the_role(rendere
 
     assert 1 == config.pop("schema_version")
     assert "/var/lib/relay/ledger" == config.pop("ledger_directory")
+    assert "/var/lib/relay/drained/tiny-qwen3.json" == config.pop("drained_file")
     planned = relay_of_the_plan()
     del planned["model"]
     assert planned == config

@@ -15,7 +15,8 @@ from tests.relay.two_engines import CHAT, KEY, TwoEngines
 
 @pytest.fixture
 def site(tmp_path: Any) -> Iterator[TwoEngines]:
-    with TwoEngines(tmp_path, concurrent_requests_per_replica=2, queue_max_requests=3, drain_seconds=10.0) as running:
+    limits = {"concurrent_requests_per_replica": 2, "queue_max_requests": 3, "drain_seconds": 10.0}
+    with TwoEngines(tmp_path, **limits, drained_file=str(tmp_path / "drained.json")) as running:
         yield running
 
 
@@ -105,6 +106,18 @@ def test_a_drained_engine_gets_nothing_and_returns_after_a_token(site: TwoEngine
     assert "draining" == drained["state"]
     assert untouched
     assert (200, "serving") == (restored.status_code, restored.json()["state"])
+
+
+def test_a_drained_engine_stays_out_of_a_relay_that_was_killed_and_a_restored_one_does_not(site: TwoEngines) -> None:
+    drained = site.client.post(f"{site.address}/relay/replicas/a/drain").json()
+    site.kill_relay()
+    after_drain = site.states()
+    restored = site.client.post(f"{site.address}/relay/replicas/a/restore").json()
+    site.kill_relay()
+
+    assert (True, True) == (drained["kept"], restored["kept"])
+    assert {"a": "draining", "b": "serving"} == after_drain
+    assert {"a": "serving", "b": "serving"} == site.states()
 
 
 def test_an_unknown_replica_is_named_with_those_that_are_known(site: TwoEngines) -> None:

@@ -124,19 +124,28 @@ class TwoEngines:
             "first_byte_seconds": 2.0,
             "probe_seconds": 0.2,
         }
-        path = folder / "relay.yaml"
-        path.write_text(json.dumps(document | config), encoding="utf-8")
+        self.folder = folder
+        self.config_path = folder / "relay.yaml"
+        self.config_path.write_text(json.dumps(document | config), encoding="utf-8")
         self.log_path = folder / "relay.log"
+        self._start()
+        self.client = httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, timeout=30.0, trust_env=False)
+
+    def _start(self) -> None:
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "relay", "--config", str(path)],
+                [sys.executable, "-m", "relay", "--config", str(self.config_path)],
                 cwd=REPOSITORY,
                 env=os.environ | {"VLLM_API_KEY": KEY},
                 stderr=log,
             )
-        self.folder = folder
         self.address = f"http://127.0.0.1:{self._port()}"
-        self.client = httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, timeout=30.0, trust_env=False)
+
+    def kill_relay(self) -> None:
+        """kill -9, and it runs again, elsewhere."""
+        self.process.kill()
+        self.process.wait()
+        self._start()
 
     def _port(self) -> int:
         deadline = time.monotonic() + START_SECONDS
