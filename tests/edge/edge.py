@@ -185,6 +185,16 @@ class Written:
     configuration: Path
     gateway_port: int
 
+    @property
+    def socket(self) -> Path:
+        """HAProxy's runtime socket."""
+        return self.configuration.with_name("admin.sock")
+
+    @property
+    def drained(self) -> Path:
+        """What HAProxy has to remember."""
+        return self.configuration.with_name("drained")
+
 
 def write_edge(directory: Path, *, gateway_addresses: list[str], gateway_port: int, **variables: object) -> Written:
     """The role's own files, but for what only root may have: chroot, user, a place below /run."""
@@ -205,10 +215,13 @@ def write_edge(directory: Path, *, gateway_addresses: list[str], gateway_port: i
         "edge_address": "127.0.0.1",
         "ansible_facts": {"interfaces": ["lo"], "lo": {"device": "lo", "ipv4": {"address": "127.0.0.1"}}},
         "__edge_pem": str(pem),
+        "__edge_socket": str(directory / "admin.sock"),
+        "__edge_drained": str(directory / "drained"),
     }
+    (directory / "drained").write_text("1\n", encoding="utf-8")
     render(directory, **{**defaults, **variables})
     configuration = directory / "haproxy.cfg"
-    of_root = ("chroot", "user", "group", "stats socket")
+    of_root = ("chroot", "user", "group")
     lines = configuration.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if not line.strip().startswith(of_root)]
     configuration.write_text("\n".join(kept) + "\n", encoding="utf-8")

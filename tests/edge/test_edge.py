@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -271,3 +272,42 @@ def test_the_observing_module_sees_an_open_way_and_a_closed_fence(edge: Edge) ->
     assert (400, 421, None) == (seen.disguised_path_status, seen.foreign_host_status, seen.holds_virtual_address)
     assert seen.certificate_days_left is not None
     assert 823 < seen.certificate_days_left < 825
+
+
+def drain(written: Written, address: str, state: str) -> dict[str, Any]:
+    return run_module(
+        "drain_gateway", gateway=address, state=state, socket=str(written.socket), kept=str(written.drained)
+    )
+
+
+def served_by(edge: Edge) -> set[str]:
+    return {edge.ask("/v1/models")[1].rpartition("\r\n\r\n")[2] for _ in range(8)}
+
+
+def test_a_drained_gateway_finishes_what_runs_and_gets_nothing_new_also_from_the_next_process(
+    written: Written, gateways: list[Gateway]
+) -> None:
+    with running(written) as edge, edge.connect() as client:
+        client.sendall(_stream_request())
+        begun = rest = b""
+        while b"data: first" not in begun:
+            begun += client.recv(4096)
+        here, other = sorted(gateways, key=lambda one: "/v1/chat/completions" not in one.paths())
+        out = drain(written, here.address, "out")
+        last = drain(written, other.address, "out")
+        meanwhile = served_by(edge)
+        here.sends.set()
+        while chunk := client.recv(4096):
+            rest += chunk
+    with running(written) as edge:
+        after_restart = served_by(edge)
+        back = drain(written, here.address, "in")
+        in_the_end = served_by(edge)
+
+    assert (True, True) == (out["changed"], out["known"])
+    assert f"{other.address} is the last gateway that serves ({here.address})" in last["msg"]
+    assert b"data: [DONE]" in rest
+    assert {other.address} == meanwhile == after_restart
+    assert back["changed"]
+    assert set(ADDRESSES) == in_the_end
+    assert not drain(written, here.address, "in")["known"]  # no HAProxy is there to be told

@@ -95,6 +95,49 @@ def test_a_relay_that_refuses_the_key_is_not_taken_for_drained() -> None:
     assert "401 Unauthorized" in answer["msg"]
 
 
+class Gateway:
+    """A gateway whose models answer one after the other with these replies, the last one for ever."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self.replies = list(replies)
+        self.bodies: list[Any] = []
+
+    def __call__(self, asked: Asked) -> Reply:
+        self.bodies.append(asked.body)
+        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+
+def prove(gateway: Gateway, **more: Any) -> dict[str, Any]:
+    with replaying(gateway) as server:
+        return run_module("generated_token", url=server.url, key=KEY, model="chat", **more)
+
+
+def test_a_gateway_serves_when_a_model_itself_has_generated_a_token() -> None:
+    gateway = Gateway(Reply(content={"usage": {"completion_tokens": 1}}))
+
+    answer = prove(gateway)
+
+    assert not answer.get("failed")
+    assert [("chat", 1, True)] == [
+        (body["model"], body["max_tokens"], body["disable_fallbacks"]) for body in gateway.bodies
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(status=503, content={"error": {"message": "no engine serves"}}), "503 no engine serves"),
+        (Reply(content={"usage": {"completion_tokens": 0}}), "200, but no token"),
+        (Reply(content={"status": "healthy"}), "200, but no token"),
+    ],
+)
+def test_an_answer_without_a_token_proves_nothing_and_is_quoted(reply: Reply, words: str) -> None:
+    answer = prove(Gateway(reply), wait_seconds=0)
+
+    assert answer["failed"]
+    assert f"generates no token with chat: {words}" in answer["msg"]
+
+
 class Engine:
     """An engine that always says the same."""
 
