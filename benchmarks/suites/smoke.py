@@ -15,6 +15,7 @@ from benchmarks.suites.outcome import (
 )
 from benchmarks.validity import Capacity
 
+PROMPT = Lengths(mean_tokens=128, spread_ratio=0.3)
 QUESTION = "Does the site answer every request, with whole and unmixed texts?"
 
 
@@ -26,6 +27,7 @@ def smoke(
     rate_per_second: float = 1.0,
     objective: Objective | None = None,
     share: float = 0.99,
+    prompt: Lengths = PROMPT,
     capacity: Capacity | None = None,
 ) -> SuiteResult:
     """Poisson arrivals of short chats, half Korean, half English."""
@@ -35,7 +37,7 @@ def smoke(
         name="smoke",
         target=target,
         arrivals=Arrivals(rate_per_second=rate_per_second, duration_seconds=seconds),
-        workload=Workload(language="mixed", output=Lengths(mean_tokens=32, spread_ratio=0.3)),
+        workload=Workload(language="mixed", prompt=prompt, output=Lengths(mean_tokens=32, spread_ratio=0.3)),
         keep_bodies=True,
     )
     history = book.add(run(load))
