@@ -3,7 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from benchmarks.load import Lengths, Target, Workload
 from benchmarks.metrics import Objective
 from benchmarks.probes import MemoryOf
 from benchmarks.result import SuiteResult
-from benchmarks.running import Runner
+from benchmarks.running import Runner, retrying
 from benchmarks.suites.agreed_load import agreed_load
 from benchmarks.suites.context import context
 from benchmarks.suites.failover import Conditions, failover
 from benchmarks.suites.gateway_overhead import gateway_overhead
 from benchmarks.suites.gateway_scaling import Scaling
-from benchmarks.suites.smoke import smoke
+from benchmarks.suites.smoke import PROMPT, smoke
 from benchmarks.suites.soak import soak
 from benchmarks.suites.throughput import throughput
 from benchmarks.validity import Capacity
@@ -31,6 +31,9 @@ QUICK_SUITES: tuple[SuiteName, ...] = ("smoke", "agreed_load", "gateway_overhead
 EVERY_MODEL: tuple[SuiteName, ...] = ("smoke", "context")
 """Suites that every model gets; the others run on the models under load."""
 
+SMOKE_PROMPT_PARTS = 8
+"""Smoke's longest prompt, by our estimate, is this part of what a model takes."""
+RETRIES = 2
 SCALING_SECONDS = 10.0
 FEWEST_LOOKS = 10
 """At the memory of the services in one soak: fewer say nothing about a slope."""
@@ -72,11 +75,14 @@ def run_suite(name: SuiteName, model: PlannedModel, criteria: AcceptanceCriteria
     """One suite on one model."""
     directory = means.raw / "histories" / re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-{model.name}")
     target = Target(base_url=means.gateway_url, model=model.name, key_variable=KEY_VARIABLE)
-    result = _SUITES[name](_Job(model=model, target=target, directory=directory, criteria=criteria, means=means))
+    job = _Job(model=model, target=target, directory=directory, criteria=criteria, means=means)
+    result = _SUITES[name](job)
     prefix = directory.relative_to(means.raw.parent)
+    made_again = tuple(f"run again, because this client was late: {reason}" for reason in job.discarded)
     return result.model_copy(
         update={
             "subject": model.name,
+            "notes": (*result.notes, *made_again),
             "histories": tuple(f"{prefix}/{history}" for history in result.histories),
         }
     )
@@ -109,14 +115,19 @@ class _Job:
     directory: Path
     criteria: AcceptanceCriteria
     means: Means
+    discarded: list[str] = field(default_factory=list)
 
     @property
     def light(self) -> Runner:
-        return self.means.light_runner(self.directory)
+        return self._patient(self.means.light_runner(self.directory))
 
     @property
     def loaded(self) -> Runner:
-        return self.means.load_runner(self.directory)
+        return self._patient(self.means.load_runner(self.directory))
+
+    def _patient(self, runner: Runner) -> Runner:
+        """A run in which our own client was late is made again: its requests are booked, its times are not judged."""
+        return retrying(runner, times=RETRIES, discarded=self.discarded)
 
     @property
     def tokenizer(self) -> Path | None:
@@ -142,7 +153,10 @@ class _Job:
 
 def _smoke(job: _Job) -> SuiteResult:
     agreed = job.criteria.smoke
-    return smoke(job.light, job.target, seconds=agreed.seconds, rate_per_second=agreed.rate_per_second)
+    # Estimated lengths: a small model's tokenizer may cut Korean into six times as many, and all of it has to fit.
+    longest = max(1, job.model.max_input_tokens // SMOKE_PROMPT_PARTS)
+    prompt = PROMPT.model_copy(update={"mean_tokens": min(PROMPT.mean_tokens, longest), "maximum_tokens": longest})
+    return smoke(job.light, job.target, seconds=agreed.seconds, rate_per_second=agreed.rate_per_second, prompt=prompt)
 
 
 def _agreed_load(job: _Job) -> SuiteResult:
@@ -250,7 +264,7 @@ def _failover(job: _Job) -> SuiteResult:
     if not faults:
         return left_out("failover", "no fault of this site can be injected yet")
     return failover(
-        job.loaded,
+        job.means.load_runner(job.directory),  # a fault strikes once
         job.target,
         faults=faults,
         conditions=Conditions(
