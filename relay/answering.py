@@ -10,6 +10,7 @@ from relay.affinity import prefixes_of
 from relay.asking import Asked
 from relay.assemble import Collected
 from relay.bodies import usage_of, with_ids
+from relay.coalescing import Coalescing
 from relay.config import Config
 from relay.continuation import Continuation, encoded
 from relay.failed import Failed
@@ -52,11 +53,16 @@ class Answering:
         self._config, self._group, self._sender = config, group, sender
         self._ledger, self._figures = ledger, figures
         self._collected = None if asked.stream else Collected()
-        write: Callable[[bytes], None] = self._stream if self._collected is None else self._collected.write
+        self._out = Coalescing(self._stream, seconds=config.coalesce_seconds)
+        write: Callable[[bytes], None] = self._out.write if self._collected is None else self._collected.write
         self._text: Continuation | Replay
         if asked.how == "continue":
             self._text = Continuation(
-                asked, window=config.max_model_len, reasoning_end=config.reasoning_end, write=write
+                asked,
+                window=config.max_model_len,
+                reasoning_end=config.reasoning_end,
+                write=write,
+                write_text=self._out.text if self._collected is None else None,
             )
         else:
             self._text = Replay(asked, write=write)
@@ -91,6 +97,7 @@ class Answering:
             outcome = failed.outcome
             await self._fail(failed)
         finally:
+            self._out.close()
             if self._leg is not None and (not self._leg.over.done() or self._leg.over.cancelled()):
                 self._book_leg(self._leg.replica, outcome)
             if not self._ended:
@@ -248,7 +255,7 @@ class Answering:
         last, usage = self._text.closing(), self._text.usage()
         await self._book("completed")
         if self._collected is None:
-            self._stream(last)
+            self._out.write(last)
             self._client.end_stream()
             return
         self._collected.write(last)
@@ -282,6 +289,7 @@ class Answering:
 
     async def _fail(self, failed: Failed) -> None:
         """One clear error: a status while nothing has gone out, else an event and a cut connection, never an end."""
+        self._out.flush()
         await self._book(failed.outcome)
         if failed.outcome != "refused":
             log("failed", request=self._identity, reason=str(failed), status=failed.status, legs=self._text.legs)

@@ -53,6 +53,8 @@ class Config(BaseModel):
     max_legs: int = Field(default=4, ge=1)
     request_seconds_max: float = Field(default=3600.0, gt=0)
     drain_seconds: float = Field(default=120.0, gt=0)
+    coalesce_seconds: float = Field(default=0.0, ge=0, le=1.0)
+    """Pieces of text that come within so long leave as one chunk; 0: each by itself."""
     reasoning_end: str = Field(default="</think>", min_length=1)
     """Text that ends a thought, for thoughts that are cut by a fault."""
 

@@ -29,8 +29,17 @@ def encoded(chunk: Any) -> bytes:
 class Continuation:
     """The answer so far."""
 
-    def __init__(self, asked: Asked, *, window: int, reasoning_end: str, write: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        *,
+        window: int,
+        reasoning_end: str,
+        write: Callable[[bytes], None],
+        write_text: Callable[[bytes, bytes, bytes], None] | None = None,
+    ) -> None:
         self._asked, self._window, self._write, self._reasoning_end = asked, window, write, reasoning_end
+        self._write_text = write_text or (lambda head, piece, tail: write(head + piece + tail))
         self._prompt: bytes | None = None
         self._ids, self._pending = list[bytes](), list[bytes]()
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
@@ -95,7 +104,7 @@ class Continuation:
                 if at > start:
                     self._thinking = shape.thinking
                 self._count(ids, out=at > start)
-                self._write(shape.out_head + event[start:at] + shape.out_tail)
+                self._write_text(shape.out_head, event[start:at], shape.out_tail)
                 return None
         return self._read(event)
 

@@ -95,6 +95,9 @@ class Relaying(Part):
     max_legs: int = Field(default=4, ge=1, description="engines that may be tried for one request")
     request_seconds_max: float = Field(default=3600.0, gt=0, description="limit for one request with all its legs")
     drain_seconds: float = Field(default=120.0, gt=0, description="what a relay that stops gives to running answers")
+    coalesce_seconds: float = Field(
+        default=0.0, ge=0, le=1, description="text that comes within so long leaves as one chunk; 0: every piece alone"
+    )
 
 
 class Request(Document):
