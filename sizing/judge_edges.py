@@ -16,6 +16,7 @@ def judge_edges(observation: Observation) -> Iterator[Check]:
     for host, edge in observation.edges.items():
         yield from _edge(host, edge)
     yield from _one_holder(observation)
+    yield from _closed_gateways(observation)
 
 
 def _edge(host: str, edge: EdgeObservation) -> Iterator[Check]:
@@ -69,4 +70,19 @@ def _one_holder(observation: Observation) -> Iterator[Check]:
         seen=", ".join(holders) or "none",
         holds=len(holders) == 1,
         advice="`journalctl -u keepalived`: two holders cannot hear each other, none has no running HAProxy",
+    )
+
+
+def _closed_gateways(observation: Observation) -> Iterator[Check]:
+    if not observation.strangers:
+        return
+    let_in = [f"{gateway} let {host} in" for host, gateways in observation.strangers.items() for gateway in gateways]
+    yield compare(
+        "edge.only_way",
+        "gateways",
+        "nobody reaches a gateway past the edges",
+        expected=f"refused from {', '.join(observation.strangers)}",
+        seen="; ".join(let_in) or "refused",
+        holds=not let_in,
+        advice="run site.yml; if it comes back, see what else empties the rules of the gateway's host (nft)",
     )

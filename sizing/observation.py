@@ -161,6 +161,10 @@ class Observation(Document):
     engines: dict[str, tuple[EngineObservation, ...]] = Field(default_factory=dict)
     gateways: dict[str, GatewayObservation] = Field(default_factory=dict)
     edges: dict[str, EdgeObservation] = Field(default_factory=dict)
+    strangers: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="hosts that may not connect to gateways past the edges -> the gateways that let them",
+    )
     relays: dict[str, tuple[RelayObservation, ...]] = Field(default_factory=dict)
     spend: SpendObservation | None = None
 

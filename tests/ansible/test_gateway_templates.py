@@ -199,3 +199,27 @@ def test_a_number_given_as_text_is_still_a_number(tmp_path: Path) -> None:
     render(tmp_path, gateway_workers="2", gateway_worker_memory_max_bytes="1000")
 
     assert "\nMemoryMax=2000\n" in (tmp_path / "litellm.service").read_text()
+
+
+def test_with_edges_only_they_the_host_itself_and_declared_networks_may_open_connections(tmp_path: Path) -> None:
+    render(
+        tmp_path,
+        gateway_edge_addresses=["10.77.0.13", "10.77.0.12"],
+        gateway_client_networks=["192.0.2.0/24", "2001:db8::/32"],
+    )
+    rules = [line.strip() for line in (tmp_path / "port.nft").read_text().splitlines()]
+    unit = (tmp_path / "litellm.service").read_text()
+
+    assert [
+        "tcp dport != 4000 accept",
+        'iif "lo" accept',
+        "tcp flags & (syn | ack) != syn accept",
+        "ip saddr { 10.77.0.12, 10.77.0.13, 192.0.2.0/24 } accept",
+        "ip6 saddr { 2001:db8::/32 } accept",
+        "reject with tcp reset",
+    ] == rules[rules.index("tcp dport != 4000 accept") : -2]
+    assert unit.index("ExecStartPre=+/usr/sbin/nft --file /etc/litellm/port.nft") < unit.index("ExecStart=")
+
+
+def test_without_edges_the_port_is_open_and_no_rule_is_loaded(rendered: Path) -> None:
+    assert "nft" not in (rendered / "litellm.service").read_text()

@@ -49,5 +49,18 @@ def test_an_address_on_two_edges_or_on_none_is_seen(holders: tuple[bool, bool]) 
     assert [("edge.address", "edges")] == failed(*({"holds_virtual_address": holds} for holds in holders))
 
 
+@pytest.mark.parametrize(
+    ("let_in", "failures"), [((), []), (("10.77.0.13",), [("edge.only_way", "gateways")])], ids=["closed", "open"]
+)
+def test_a_gateway_that_lets_a_stranger_past_the_edges_is_seen(
+    let_in: tuple[str, ...], failures: list[tuple[str, str]]
+) -> None:
+    observation = Observation(
+        site="lab", run_id="r", started_at="2026-11-21T00:00:00Z", seconds=1.0, strangers={"h1": (), "h4": let_in}
+    )
+
+    assert failures == [(check.id, check.subject) for check in judge_edges(observation) if check.verdict == "fail"]
+
+
 def test_a_site_without_edges_has_nothing_to_judge() -> None:
     assert [] == failed()

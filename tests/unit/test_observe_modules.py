@@ -337,3 +337,17 @@ def test_a_relay_that_is_down_is_an_observation(programs: Path) -> None:
 
     assert ("failed", None, ()) == (seen.active_state, seen.status, seen.replicas)
     assert seen.error
+
+
+def test_a_port_that_lets_a_stranger_in_is_named_and_an_allowed_host_is_not_asked() -> None:
+    with replaying(relay) as server:
+        port = int(server.url.rpartition(":")[2])
+        given = {"own_address": "10.77.0.14", "addresses": ["127.0.0.1"], "port": port}
+        open_port = run_module("observe_port", **given)
+        allowed = run_module("observe_port", **given, allowed_networks=["10.77.0.1/32", "10.77.0.0/16"])
+        elsewhere = run_module("observe_port", **given, allowed_networks=["10.77.0.1/32"])
+    closed = run_module("observe_port", **given)
+
+    assert ["127.0.0.1"] == open_port["reached"] == elsewhere["reached"]
+    assert "reached" not in allowed
+    assert [] == closed["reached"]
