@@ -14,8 +14,10 @@ from benchmarks.null_process import ROOT
 COMMAND_SECONDS = 300
 LEDGER_DIRECTORY = "/var/lib/relay/ledger"
 SPEND_SETTLE_SECONDS = 120.0
+PROOF = "proof-"  # with it begin request ids of a gateway that proves itself (plugins/modules/generated_token.py)
 SPEND_QUERY = (
-    """select request_id, prompt_tokens, completion_tokens from "LiteLLM_SpendLogs" where status = 'success'"""
+    """select request_id, prompt_tokens, completion_tokens from "LiteLLM_SpendLogs" where status = 'success' """
+    f"and request_id not like '%{PROOF}%'"
 )
 SIGNAL_MEMBER = """
 import os, pathlib, signal, subprocess, sys
@@ -72,7 +74,9 @@ def relay_ledgers(lab: Lab, gateways: Sequence[str]) -> Book:
         for host in gateways:
             for line in lab.run(host, *command).split("\n")[:-1]:
                 entry = json.loads(line)
-                if entry["kind"] == "end" and entry["outcome"] == "completed":
+                if entry["kind"] != "end" or entry["request"].startswith(PROOF):
+                    continue
+                if entry["outcome"] == "completed":
                     entries[f"{host}/{entry['entry']}"] = (entry["prompt_tokens"], entry["completion_tokens"])
         return entries
 

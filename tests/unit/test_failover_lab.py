@@ -109,6 +109,7 @@ def test_the_ledger_of_the_relays_counts_what_was_completed_once(lab: Lab) -> No
         {**bill, "entry": "a-1", "request": "x"},
         {**bill, "entry": "a-1", "request": "x"},
         {**bill, "entry": "a-2", "request": "x", "outcome": "client_gone"},
+        {**bill, "entry": "a-4", "request": "proof-1"},
     ]
     torn = '{"kind":"end","entry":"a-3","out'
     lab.program.with_name("answer").write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
