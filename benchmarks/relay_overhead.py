@@ -14,13 +14,12 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
 from benchmarks.fault_engine.process import FaultProcess
+from benchmarks.listening import Heard, ask
 from benchmarks.null_process import ROOT
 
 START_SECONDS = 60.0
@@ -30,62 +29,10 @@ CRITICAL_MS = 1.0
 CRITICAL_MICROSECONDS = 60.0
 
 
-@dataclass(kw_only=True)
-class Heard(asyncio.Protocol):
-    """One streamed answer: all bytes, and when they came."""
-
-    request: bytes
-    over: "asyncio.Future[None]"
-    begun: float = 0.0
-    times: list[float] = field(default_factory=list)
-    pieces: list[bytes] = field(default_factory=list)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  narrows for the type checker
-        self.begun = perf_counter()
-        transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        if b"data: " in data:
-            self.times.append(perf_counter())
-        self.pieces.append(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
-        if not self.over.done():
-            self.over.set_result(None)
-
-    @property
-    def text(self) -> str:
-        """The answer."""
-        lines = b"".join(self.pieces).split(b"\n")
-        events = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
-        said = [choice["delta"].get("content") or "" for event in events for choice in event.get("choices", ())]
-        return "".join(said) if b"data: [DONE]" in lines else "".join(said) + " (no end)"
-
-    @property
-    def gap(self) -> float:
-        """The longest silence after the first byte."""
-        return max((later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)), default=0.0)
-
-
-async def ask(port: int, prompt: str, **more: Any) -> Heard:
+async def chat(port: int, prompt: str, **more: Any) -> Heard:
     """One chat, to its end."""
-    body: Mapping[str, Any] = {
-        "model": "fault",
-        "temperature": 0,
-        "stream": True,
-        "messages": [{"role": "user", "content": prompt}],
-    } | more
-    content = json.dumps(body).encode()
-    head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        f"connection: close\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
-    loop = asyncio.get_running_loop()
-    heard = Heard(request=head.encode() + content, over=loop.create_future())
-    await loop.create_connection(lambda: heard, "127.0.0.1", port)
-    await heard.over
-    return heard
+    asked = {"model": "fault", "temperature": 0, "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    return await ask(port, "/v1/chat/completions", asked | more)
 
 
 class RelayProcess:
@@ -154,7 +101,7 @@ async def first_tokens(relay: RelayProcess, engine: FaultProcess, *, count: int)
     direct, relayed = list[float](), list[float]()
     for number in range(count):
         for port, into in ((engine.port, direct), (relay.port, relayed))[:: 1 if number % 2 else -1]:
-            heard = await ask(port, f"pair {number}", max_tokens=2)
+            heard = await chat(port, f"pair {number}", max_tokens=2)
             into.append((heard.times[0] - heard.begun) * 1000)
     return {
         "direct_p50_ms": statistics.median(direct),
@@ -167,9 +114,9 @@ async def first_tokens(relay: RelayProcess, engine: FaultProcess, *, count: int)
 async def chunk_cost(relay: RelayProcess, *, streams: int, tokens: int) -> dict[str, float]:
     """CPU of the relay for each chunk, with everything a request costs in it."""
     before, begun = relay.cpu_seconds, perf_counter()
-    heard = await asyncio.gather(*(ask(relay.port, f"stream {n}", max_tokens=tokens) for n in range(streams)))
+    heard = await asyncio.gather(*(chat(relay.port, f"stream {n}", max_tokens=tokens) for n in range(streams)))
     used, wall = relay.cpu_seconds - before, perf_counter() - begun
-    chunks = sum(b"".join(one.pieces).count(b"data: {") for one in heard)
+    chunks = sum(len(one.events) for one in heard)
     return {"chunks": chunks, "chunks_per_second": chunks / wall, "cpu_microseconds_per_chunk": used / chunks * 1e6}
 
 
@@ -182,10 +129,10 @@ async def crowd(streams: int, *, tokens: int, chunks_per_second: float) -> dict[
         FaultProcess.start("--ttft-ms", "1", "--itl-ms", "0.1") as calm,
         RelayProcess(doomed, left) as relay,
     ):
-        right = [(await ask(calm.port, f"crowd {number}", max_tokens=tokens)).text for number in range(TEXTS)]
+        right = [(await chat(calm.port, f"crowd {number}", max_tokens=tokens)).text for number in range(TEXTS)]
         before, begun = relay.cpu_seconds, perf_counter()
         running = [
-            asyncio.ensure_future(ask(relay.port, f"crowd {number % TEXTS}", max_tokens=tokens))
+            asyncio.ensure_future(chat(relay.port, f"crowd {number % TEXTS}", max_tokens=tokens))
             for number in range(streams)
         ]
         await asyncio.sleep(tokens / chunks_per_second / 2)

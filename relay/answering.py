@@ -21,7 +21,8 @@ from relay.ledger import Ledger
 from relay.ledger import Leg as BookedLeg
 from relay.leg import Leg, LegEnd
 from relay.replay import Replay
-from relay.replicas import Group, NoReplica, Replica, Wish
+from relay.replica import Replica, Wish
+from relay.replicas import Group, NoReplica
 from relay.sending import Sender
 
 PREFILL_TOKENS_PER_SECOND = 500.0
@@ -197,13 +198,17 @@ class Answering:
             leg=text.legs,
             delivered_tokens=text.completion_tokens,
             ejected=end.eject,
+            suspected=end.suspect,
         )
-        if end.eject:
-            self._group.eject(replica, reason)
-        if end.kind == "busy" and all(one in self._tried for one in self._group.serving):
+        if text.refused:
+            raise Failed(text.refused, reason, "BadRequestError", outcome="refused")
+        if end.eject or end.suspect:
+            (self._group.eject if end.eject else self._group.suspect)(replica, reason)
+        why, everybody = "", all(one in self._tried for one in self._group.serving)
+        if end.kind == "busy" and everybody:
             why = "every engine is busy"
-        else:
-            why = ""
+        elif end.suspect and everybody and text.legs > 1 and not text.completion_tokens:
+            why = "every engine answers this request with an error"
         why = why or text.resumable or (f"{text.legs} engines failed" if text.legs >= self._config.max_legs else "")
         if not why:
             return

@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+BAD_REQUEST, SERVER_ERROR = 400, 500
+NOT_THE_REQUEST = frozenset({401, 403, 408, 429})
+
 
 def with_ids(body: dict[str, Any], ids: bytes) -> bytes:
     """A request as JSON. The ids of its prompt go in as they were written by another engine: nobody reads them."""
@@ -17,3 +20,10 @@ def usage_of(body: bytes) -> dict[str, Any]:
     except (ValueError, AttributeError):
         return {}
     return usage if isinstance(usage, dict) else {}
+
+
+def refusal_in(error: Any) -> int:
+    """The status of an error event that blames the request, as vLLM does from within a stream; else 0."""
+    code = error.get("code") if isinstance(error, dict) else None
+    blames = isinstance(code, int) and BAD_REQUEST <= code < SERVER_ERROR and code not in NOT_THE_REQUEST
+    return code if blames and isinstance(code, int) else 0

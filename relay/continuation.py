@@ -10,6 +10,7 @@ from typing import Any
 
 from relay import chunk_shape
 from relay.asking import Asked
+from relay.bodies import refusal_in
 from relay.chunk_shape import Shape
 from relay.stop_strings import StopStrings
 
@@ -58,9 +59,8 @@ class Continuation:
         self._usage: dict[str, Any] | None = None
         self.fingerprint: Any = None
         self._last: dict[str, Any] | None = None  # the chunk with the finish reason, kept until the end
-        self.legs = 0
-        self.stopped_here = False  # the relay found the end, the engine does not know of it
-        self.error = ""
+        self.legs, self.stopped_here = 0, False  # stopped: the relay found the end, the engine does not know of it
+        self.error, self.refused = "", 0  # why it cannot go on; status of an error event that blames the client
 
     # legs
     def next_request(self) -> tuple[str, dict[str, Any], bytes] | None:
@@ -135,6 +135,7 @@ class Continuation:
         try:
             chunk = json.loads(event[5:])
             if "error" in chunk:
+                self.refused = refusal_in(chunk["error"])
                 return f"error event: {str((chunk['error'] or {}).get('message'))[:200]}"
             choices = chunk["choices"]
             if prompt is not None and self._prompt is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relay.http_client import EngineConnection
-from relay.replicas import Replica
+from relay.replica import Replica
 
 Kind = Literal["finished", "refused", "busy", "fault"]
 BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -27,6 +27,7 @@ class LegEnd:
     kind: Kind
     reason: str = ""
     eject: bool = False  # whether the fault says something about the engine
+    suspect: bool = False  # whether it may: the engine answers, but badly, and the request may be why
     status: int = 0
     body: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
@@ -98,9 +99,9 @@ class Leg:
         if connection is not None:
             connection.abandon()
 
-    def fault(self, reason: str, *, eject: bool = True) -> None:
+    def fault(self, reason: str, *, eject: bool = True, suspect: bool = False) -> None:
         """Something is wrong."""
-        self.end(LegEnd(kind="fault", reason=reason, eject=eject))
+        self.end(LegEnd(kind="fault", reason=reason, eject=eject and not suspect, suspect=suspect))
 
     def replica_out(self, reason: str) -> None:
         """Others found the engine faulty. Who still gets bytes from it goes on."""
@@ -164,7 +165,7 @@ class Leg:
             self.end(LegEnd(kind="refused", status=status, body=body, headers=self._headers))
         else:
             reason = f"HTTP {status}"
-            self.end(LegEnd(kind="fault", reason=reason, eject=True, status=status, body=body, headers=self._headers))
+            self.end(LegEnd(kind="fault", reason=reason, suspect=True, status=status, body=body, headers=self._headers))
 
     def lost(self, reason: str) -> None:
         """The connection broke."""
@@ -179,7 +180,7 @@ class Leg:
         if said is None:
             return False
         if said:
-            self.fault(said)
+            self.fault(said, suspect=True)
         elif not self.over.done():
             # The end mark of the chunked body follows; the connection goes back to the pool by itself.
             self.over.set_result(LegEnd(kind="finished", status=200))

@@ -9,7 +9,8 @@ from relay.config import Config
 from relay.fault_log import log
 from relay.http_server import ClientConnection, HttpRequest, error_body
 from relay.leg import Leg, LegEnd
-from relay.replicas import Group, NoReplica, Replica, Wish
+from relay.replica import Replica, Wish
+from relay.replicas import Group, NoReplica
 from relay.sending import Sender
 
 BYTES_PER_TOKEN = 4
@@ -49,11 +50,14 @@ async def pass_on(
         log("fault", request=identity, replica=replica.id, reason=end.reason, leg=len(tried), ejected=end.eject)
         if end.eject:
             group.eject(replica, end.reason)
+        if end.suspect:
+            group.suspect(replica, end.reason)
         if client.head_sent:
             client.write(STREAM_ERROR)
             client.end_stream()
             return
-        if len(tried) >= config.max_legs:
+        hopeless = end.suspect and len(tried) > 1 and all(one in tried for one in group.serving)
+        if hopeless or len(tried) >= config.max_legs:
             break
     if client.head_sent:
         client.end_stream()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.asking import Asked
+from relay.bodies import refusal_in
 from relay.continuation import DONE, UNFINISHED_REASONS, encoded
 
 LISTS = ("content", "tokens", "token_logprobs", "top_logprobs", "text_offset", "refusal")
@@ -88,6 +89,7 @@ class Replay:
         self.legs = 0
         self.stopped_here = False
         self.error = ""
+        self.refused = 0
 
     @property
     def resumable(self) -> str:
@@ -119,6 +121,7 @@ class Replay:
         try:
             chunk = json.loads(event[5:])
             if "error" in chunk:
+                self.refused = refusal_in(chunk["error"])
                 return f"error event: {str((chunk['error'] or {}).get('message'))[:200]}"
             return self._chunk(chunk)
         except Diverged as difference:

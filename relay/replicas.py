@@ -1,21 +1,19 @@
 """Replicas: which engine takes a request, which is out, and who waits.
 
 Choice = the replica with the least outstanding tokens, except that a conversation returns to where its cache is until
-that replica is loaded. A replica is out after its first fault and comes back by generating one token.
+that replica is loaded. A replica that fails is out at once and comes back by generating one token. One that answers
+with an error is suspected: avoided while it is asked for a token, and out if none comes. For the request itself may be
+why, and a request that no engine can answer must not take every engine out.
 """
 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from time import monotonic, time
-from typing import Literal, Protocol
+from time import monotonic
 
-from relay.config import ReplicaConfig
 from relay.drained import Drained
-from relay.http_client import Pool
+from relay.replica import Replica, Wish
 
-State = Literal["serving", "ejected", "draining"]
 LOADED_TOKENS = 8192
 """A guess: recomputing so many tokens of prompt costs less than queueing behind as many outstanding ones."""
 CONVERSATIONS_REMEMBERED = 65_536
@@ -34,47 +32,6 @@ class NoReplica(Exception):
     def __init__(self, message: str, *, retry_after_seconds: int) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
-
-
-class Carried(Protocol):
-    """A leg under way."""
-
-    def replica_out(self, reason: str) -> None: ...
-
-
-@dataclass(eq=False, kw_only=True)
-class Replica:
-    """One engine as this relay sees it."""
-
-    config: ReplicaConfig
-    pool: Pool
-    state: State = "serving"
-    since: float = field(default_factory=time)
-    ejected_at: float = 0.0
-    outstanding_tokens: int = 0
-    outstanding_requests: int = 0
-    last_fault: str | None = None
-    progress_at: float = 0.0  # when bytes came from it last, for whomever
-    probed_at: float = 0.0
-    legs: set[Carried] = field(default_factory=set)
-
-    @property
-    def id(self) -> str:
-        """The plan's name of it."""
-        return self.config.id
-
-    def become(self, state: State) -> None:
-        """Another state, from now on."""
-        if state != self.state:
-            self.state, self.since = state, time()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What a request asks of the choice."""
-
-    tokens: int  # prompt and expected answer, a guess
-    prefixes: Sequence[int] = ()  # hashes of the conversation's beginnings, longest first
 
 
 class Group:
@@ -102,6 +59,7 @@ class Group:
         for name in self._drained.news() or ():
             if name in self.replicas:
                 self.replicas[name].become("draining")
+        self._judging: set[asyncio.Task[None]] = set()
 
     @property
     def queued(self) -> int:
@@ -147,6 +105,7 @@ class Group:
         serving = self.serving
         # One that was tried and serves has generated a token since, or was only busy: better than none.
         serving = [replica for replica in serving if replica not in tried] or serving
+        serving = [replica for replica in serving if not replica.suspected] or serving
         if not urgent:
             serving = [replica for replica in serving if replica.outstanding_requests < self._limit]
         if not serving:
@@ -219,6 +178,23 @@ class Group:
             self._keep_probing(replica)
         for leg in list(replica.legs) if hung else ():
             leg.replica_out(reason)
+
+    def suspect(self, replica: Replica, reason: str) -> None:
+        """Avoided, where another serves, until it has generated a token; out if it does not."""
+        replica.last_fault = reason
+        if replica.state == "serving" and not replica.suspected:
+            replica.suspected = True
+            task = asyncio.get_running_loop().create_task(self._judge(replica, reason))
+            self._judging.add(task)
+            task.add_done_callback(self._judging.discard)
+
+    async def _judge(self, replica: Replica, reason: str) -> None:
+        try:
+            found = await self._probe(replica)
+        finally:
+            replica.suspected = False
+        if found is not None and replica.state == "serving":
+            self.eject(replica, f"{reason}, and its probe: {found}")
 
     def drain(self, replica: Replica) -> bool:
         """No new requests; what runs goes on. Returns whether a restart will know."""

@@ -3,7 +3,7 @@
 import asyncio
 
 from relay.leg import Leg, LegEnd
-from relay.replicas import Replica
+from relay.replica import Replica
 
 CONNECT_ATTEMPTS = 5
 """With an engine that meanwhile answers others."""

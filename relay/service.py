@@ -19,7 +19,8 @@ from relay.http_server import ClientConnection, HttpRequest, error_body
 from relay.ledger import Ledger
 from relay.leg import Leg
 from relay.passing import pass_on
-from relay.replicas import Group, Replica
+from relay.replica import Replica
+from relay.replicas import Group
 from relay.sending import Sender, outcome_of
 
 GENERATING = {"/v1/chat/completions": True, "/v1/completions": False}

