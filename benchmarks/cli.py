@@ -48,7 +48,7 @@ COMMANDS = {
     "suite": Command(
         module="benchmarks.cli_suites",
         attribute="suites",
-        summary="One question each, answered in numbers: smoke, throughput, gateway_overhead, context, soak, failover.",
+        summary="One question each, in numbers: smoke, throughput, gateway_overhead, context, soak, failover, crowd.",
     ),
 }
 

@@ -10,6 +10,7 @@ import typer
 from benchmarks import suite_options as given
 from benchmarks.errors import BadLoad
 from benchmarks.failover.cli import failover_command
+from benchmarks.failover.cli_crowd import crowd_command
 from benchmarks.failover.cli_lab import failover_lab_command
 from benchmarks.load import Target
 from benchmarks.probes import EngineLogContains, MemoryOf, command_finds, command_tells_memory, log_files_contain
@@ -31,6 +32,7 @@ suites = typer.Typer(
 KEY = "LLM_API_KEY"
 RETRIES = 2
 suites.command("failover")(failover_command)
+suites.command("crowd")(crowd_command)
 suites.command("failover-lab")(failover_lab_command)
 
 

@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
+SECONDS_MAX = 180.0
 TEXTS = ("content", "reasoning", "reasoning_content")
 
 
@@ -24,9 +26,8 @@ class Heard(asyncio.Protocol):
     _transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  narrows for the type checker
-        self.begun, self._transport = perf_counter(), transport
-        transport.write(self.request)
+        self.begun, self._transport = perf_counter(), cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self._transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
         if b"data: " in data:
@@ -57,9 +58,9 @@ class Heard(asyncio.Protocol):
     def _streamed(self) -> bool:
         return b"text/event-stream" in self._raw.partition(b"\r\n\r\n")[0]
 
-    @property
+    @cached_property
     def events(self) -> list[Any]:
-        """JSON of each event, or the one document of a whole answer."""
+        """JSON of each event, or the one document of a whole answer; to be asked for when it is over."""
         if self._streamed:
             return [json.loads(line[6:]) for line in self._raw.split(b"\n") if line.startswith(b"data: {")]
         body = self._raw.partition(b"\r\n\r\n")[2]
@@ -117,20 +118,25 @@ class Heard(asyncio.Protocol):
         return max((later - earlier for earlier, later in pairwise([*(before[-1:] or [since]), *after])), default=0.0)
 
 
-async def ask(port: int, path: str, body: Mapping[str, Any], *, key: str = "") -> Heard:
-    """One request, to its end."""
+async def ask(
+    port: int, path: str, body: Mapping[str, Any], *, key: str = "", seconds: float = SECONDS_MAX, **headers: str
+) -> Heard:
+    """One request, to its end; one that has none in time is hung up, and has none."""
     content = json.dumps(body).encode()
-    authorization = f"authorization: Bearer {key}\r\n" if key else ""
+    more = headers | ({"authorization": f"Bearer {key}"} if key else {})
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in more.items())
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{authorization}"
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{lines}"
         f"connection: close\r\ncontent-length: {len(content)}\r\n\r\n"
     )
     loop = asyncio.get_running_loop()
     heard = Heard(request=head.encode() + content, over=loop.create_future())
     await loop.create_connection(lambda: heard, "127.0.0.1", port)
     try:
-        await heard.over
-    except asyncio.CancelledError:
+        async with asyncio.timeout(seconds):
+            await heard.over
+    except TimeoutError:
+        heard.ended = perf_counter()
+    finally:
         heard.leave()
-        raise
     return heard

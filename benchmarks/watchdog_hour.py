@@ -90,12 +90,11 @@ async def client(port: int, key: str, model: str, *, number: int, long: bool, un
     while time.monotonic() < until:
         count = dice.randint(2000, 3500) if long else dice.randint(20, 200)
         prompt = [dice.randrange(5, 900) for _ in range(count)]
-        body = {"model": model, "prompt": prompt, "max_tokens": 16 if long else 120, "temperature": 0}
+        body: dict[str, Any] = {"model": model, "prompt": prompt, "max_tokens": 16 if long else 120, "temperature": 0}
         body |= {"ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}}
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                heard = await ask(port, "/v1/completions", body, key=key)
-        except (OSError, TimeoutError) as error:
+            heard = await ask(port, "/v1/completions", body, key=key, seconds=ANSWER_SECONDS)
+        except OSError as error:
             done[f"{kind}: {type(error).__name__}"] += 1
             await asyncio.sleep(1)
             continue

@@ -101,6 +101,23 @@ class RelayProcess:
             return {}
         return next((entry for entry in status["replicas"] if entry["id"] == name), {})
 
+    def log(self) -> list[dict[str, Any]]:
+        """What it wrote on standard error: faults, resumptions."""
+        lines = (self._directory / "relay.log").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        fields = (Path("/proc") / str(self.process.pid) / "stat").read_text(encoding="ascii").rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident."""
+        statm = (Path("/proc") / str(self.process.pid) / "statm").read_text(encoding="ascii")
+        return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def entries(self) -> dict[str, Tokens]:
         """What the ledger says of each request that ended."""
         return ledger_entries(sorted(self.ledger.rglob(LEDGER_FILES)))
