@@ -24,6 +24,7 @@ from relay.replay import Replay
 from relay.replica import Replica, Wish
 from relay.replicas import Group, NoReplica
 from relay.sending import Sender
+from relay.thoughts import ThoughtEnd
 
 PREFILL_TOKENS_PER_SECOND = 500.0
 """A guess, slow on purpose: what a long prompt may take before its first byte is late."""
@@ -61,7 +62,7 @@ class Answering:
             self._text = Continuation(
                 asked,
                 window=config.max_model_len,
-                reasoning_end=config.reasoning_end,
+                thought_end=ThoughtEnd(config.reasoning_end, special=config.reasoning_end_special),
                 write=write,
                 write_text=self._out.text if self._collected is None else None,
             )

@@ -57,6 +57,8 @@ class Config(BaseModel):
     """Pieces of text that come within so long leave as one chunk; 0: each by itself."""
     reasoning_end: str = Field(default="</think>", min_length=1)
     """Text that ends a thought, for thoughts that are cut by a fault."""
+    reasoning_end_special: bool = False
+    """Whether that text is a special token, which engines show only if asked to (Gemma 4: `<channel|>`)."""
 
     @model_validator(mode="after")
     def _replicas_differ(self) -> Self:

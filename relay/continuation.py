@@ -13,6 +13,7 @@ from relay.asking import Asked
 from relay.bodies import refusal_in
 from relay.chunk_shape import Shape
 from relay.stop_strings import StopStrings
+from relay.thoughts import ThoughtEnd
 
 UNFINISHED_REASONS = frozenset({"abort", "error"})
 """Finish reasons by which vLLM says that it gave up."""
@@ -35,11 +36,11 @@ class Continuation:
         asked: Asked,
         *,
         window: int,
-        reasoning_end: str,
+        thought_end: ThoughtEnd,
         write: Callable[[bytes], None],
         write_text: Callable[[bytes, bytes, bytes], None] | None = None,
     ) -> None:
-        self._asked, self._window, self._write, self._reasoning_end = asked, window, write, reasoning_end
+        self._asked, self._window, self._write, self._thought_end = asked, window, write, thought_end
         self._write_text = write_text or (lambda head, piece, tail: write(head + piece + tail))
         self._prompt: bytes | None = None
         self._ids, self._pending = list[bytes](), list[bytes]()
@@ -53,7 +54,6 @@ class Continuation:
         self._fresh = True  # the present leg began with nothing delivered
         self._thinking = False
         self._said = ""  # the kind of text that came last
-        self._marker = ""  # the beginning of the end of a thought, held back
         self._stops = StopStrings(asked.stop, include=asked.include_stop) if asked.stop else None
         self._fast = not asked.stop and not asked.show_ids and not asked.continuous_usage
         self._usage: dict[str, Any] | None = None
@@ -66,7 +66,8 @@ class Continuation:
     def next_request(self) -> tuple[str, dict[str, Any], bytes] | None:
         """(path, body, ids of the prompt as written) of the next leg; None = there is nothing left to generate."""
         self.legs += 1
-        self._pending, self._pending_count, self._marker, self._shapes = [], 0, "", ()
+        self._pending, self._pending_count, self._shapes = [], 0, ()
+        self._thought_end.leg_begins()
         if self._stops is not None:
             self._stops.leg_begins()
         if self._last is not None:
@@ -81,13 +82,15 @@ class Continuation:
         body = self._asked.next_leg(
             delivered_count=self.completion_tokens, prompt_count=self.prompt_tokens, window=self._window
         )
+        if self._thinking and self._thought_end.special:
+            body["skip_special_tokens"] = False
         return "/v1/completions", body, b",".join((self._prompt, *self._ids))
 
     @property
     def resumable(self) -> str:
         """Why the next leg cannot go on; "" if it can."""
-        if self._thinking and not self._reasoning_end:
-            return "the end of its thought is not known"
+        if self._thinking and self._thought_end.special and self._stops is not None:
+            return "its thought ends with a special token, and with stop strings more of these would be shown"
         return ""
 
     def feed(self, event: bytes) -> str | None:
@@ -204,16 +207,13 @@ class Continuation:
 
     def _thought(self, text: str, choice: dict[str, Any], finish: str | None) -> str | None:
         """Raw text inside a thought: what is before its end is reasoning, what is behind it is the answer."""
-        marker, kind = self._reasoning_end, self._reasoning_kind()
-        joined = self._marker + text
-        before, found, behind = joined.partition(marker)
-        if found:
-            self._thinking, self._marker = False, ""
-            said = self._emit(None, choice, kind, before, None) if before else None
-            return self._emit(None, choice, "content", behind, finish) if said is None and (behind or finish) else said
-        held = 0 if finish else next((n for n in range(len(marker) - 1, 0, -1) if joined.endswith(marker[:n])), 0)
-        self._marker = joined[len(joined) - held :]
-        return self._emit(None, choice, kind, joined[: len(joined) - held], finish)
+        kind = self._reasoning_kind()
+        thought, answer = self._thought_end.split(text, last=finish is not None)
+        if answer is None:
+            return self._emit(None, choice, kind, thought, finish)
+        self._thinking = False
+        said = self._emit(None, choice, kind, thought, None) if thought else None
+        return self._emit(None, choice, "content", answer, finish) if said is None and (answer or finish) else said
 
     def _reasoning_kind(self) -> str:
         return next((kind for kind in TEXT_KINDS[1:] if kind in self._client_shapes), "reasoning")

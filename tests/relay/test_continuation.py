@@ -5,12 +5,15 @@ from typing import Any
 
 from relay.asking import asked_of
 from relay.continuation import Continuation
+from relay.thoughts import ThoughtEnd
 
 HEAD = 'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":['
 ROLE = (
     f'{HEAD}{{"index":0,"delta":{{"role":"assistant","content":""}},"logprobs":null,"finish_reason":null}}],'
     '"prompt_token_ids":[7,8,9]}'
 )
+THINK = ThoughtEnd("</think>", special=False)
+CHANNEL = ThoughtEnd("<channel|>", special=True)
 TEXT_HEAD = 'data: {"id":"cmpl-2","object":"text_completion","created":2,"model":"m","choices":['
 
 
@@ -25,14 +28,14 @@ def text(piece: str, ids: list[int], *, finish: str | None = None) -> bytes:
     return (TEXT_HEAD + json.dumps(choice, ensure_ascii=False, separators=(",", ":")) + "]}").encode()
 
 
-def begun(**more: Any) -> tuple[Continuation, list[dict[str, Any]]]:
+def begun(*, end: ThoughtEnd | None = None, **more: Any) -> tuple[Continuation, list[dict[str, Any]]]:
     out: list[dict[str, Any]] = []
 
     def write(data: bytes) -> None:
         out.extend(json.loads(event[6:]) for event in data.decode().split("\n\n") if event)
 
     body = {"messages": [], "stream": True, "temperature": 0, "max_tokens": 20} | more
-    answer = Continuation(asked_of(body, chat=True), window=100, reasoning_end="</think>", write=write)
+    answer = Continuation(asked_of(body, chat=True), window=100, thought_end=end or THINK, write=write)
     answer.next_request()
     assert answer.feed(ROLE.encode()) is None
     return answer, out
@@ -101,6 +104,35 @@ def test_a_cut_thought_goes_on_as_a_thought_and_then_as_the_answer() -> None:
     said = [{key: value for key, value in delta.items() if value} for delta in deltas(out)[1:]]
     assert "so far and on" == "".join(delta.get("reasoning", "") for delta in said)
     assert "\nyes" == "".join(delta.get("content", "") for delta in said)
+
+
+def test_a_cut_thought_of_gemma_4_asks_for_special_tokens_because_its_end_is_one() -> None:
+    answer, out = begun(end=CHANNEL)
+    answer.feed(chat({"reasoning": "so"}, [11]))
+    wanted = answer.next_request()
+    for event in (text(" on", [13]), text("<channel|>", [14]), text("yes", [15])):
+        assert answer.feed(event) is None
+    behind = answer.next_request()
+
+    said = [{key: value for key, value in delta.items() if value} for delta in deltas(out)[1:]]
+    assert [{"reasoning": "so"}, {"reasoning": " on"}, {"content": "yes"}] == [one for one in said if one]
+    assert wanted is not None and wanted[1]["skip_special_tokens"] is False
+    assert behind is not None and "skip_special_tokens" not in behind[1]
+
+
+def test_a_cut_thought_whose_end_would_show_too_much_beside_stop_strings_is_refused_and_says_why() -> None:
+    answer, _ = begun(end=CHANNEL, stop=["zzz"])
+    answer.feed(chat({"reasoning": "so"}, [11]))
+
+    assert "special token" in answer.resumable
+
+
+def test_an_error_event_that_blames_the_request_is_the_clients_and_no_fault_of_the_engine() -> None:
+    answer, _ = begun()
+
+    answer.feed(b'data: {"error":{"message":"bad value","type":"BadRequestError","code":400}}')
+
+    assert 400 == answer.refused
 
 
 def test_an_answer_behind_a_thought_goes_on_as_the_answer() -> None:
