@@ -27,6 +27,7 @@ VERBS = {
     "schema": "cli_documents",
     "estimate": "cli_estimate",
     "recommend": "cli_recommend",
+    "cost": "cli_cost",
     "calibrate": "cli_calibrate",
     "check": "cli_site",
     "explain": "cli_site",

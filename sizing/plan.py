@@ -221,6 +221,7 @@ class Plan(Document):
     gateway: Gateway
     models: tuple[PlannedModel, ...] = Field(min_length=1)
     decisions: tuple[Decision, ...] = ()
+    currency: str | None = Field(default=None, description="of prices and budgets, where costs are declared")
 
     def engines(self) -> Iterator[tuple[str, Engine]]:
         """Every engine with the name of its host."""
@@ -295,4 +296,8 @@ class Plan(Document):
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     def digest(self) -> str:
-        return digest_of(self.model_dump(mode="json", by_alias=True))
+        """A plan without a currency keeps the digest that it always had."""
+        content = self.model_dump(mode="json", by_alias=True)
+        if self.currency is None:
+            del content["currency"]
+        return digest_of(content)

@@ -13,26 +13,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from sizing.costs import HOURS_A_YEAR, GpuPrice, HostPrice
 from sizing.device import GpuFacts, find_gpu
 from sizing.documents import Document, Part
 from sizing.errors import UnknownFact
-
-HOURS_A_YEAR = 8766
-
-
-class GpuPrice(Part):
-    """One GPU."""
-
-    price: float = Field(ge=0)
-    power_watts: float | None = Field(default=None, gt=0)
-
-
-class HostPrice(Part):
-    """The machine around the GPUs."""
-
-    price: float = Field(default=0.0, ge=0)
-    power_watts: float = Field(default=0.0, ge=0)
-    gpus_at_most: int = Field(default=8, ge=1, le=16)
 
 
 class Prices(Document):

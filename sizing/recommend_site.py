@@ -6,12 +6,14 @@ from math import ceil
 from pathlib import Path
 
 from sizing.candidates import Candidate
+from sizing.cost import ModelCost
 from sizing.engine_defaults import DEFAULT_VLLM_VERSION
 from sizing.errors import SizingError
 from sizing.model_facts import ModelFacts, load_model_facts
 from sizing.model_store import directory_name
 from sizing.placement import Placed, Placement, Weighed, place
 from sizing.plan import (
+    Choice,
     Decision,
     Deployment,
     Engine,
@@ -29,6 +31,7 @@ from sizing.relays import Relay, Replica, deployment_of
 from sizing.replicas import gateway_reasons, with_replicas
 from sizing.request import ModelRequest
 from sizing.site import Site, load_site
+from sizing.site_cost import because_of, cost_of_site, has_its_price, price_choices
 from sizing.units import GIB, round_up
 from sizing.vllm_options import options_of
 
@@ -53,8 +56,17 @@ class RecommendedSite:
     rejections: tuple[str, ...]
 
 
-def recommend_site(directory: Path) -> RecommendedSite:
-    """The plan for a site, from its inventory, its measured hardware and its request."""
+@dataclass(frozen=True, kw_only=True)
+class PlacedSite:
+    """Where the engines of a site stand, before anything of it is a plan."""
+
+    site: Site
+    placement: Placement
+    why: tuple[str, ...]
+
+
+def place_site(directory: Path) -> PlacedSite:
+    """The placement for a site, from its inventory, its measured hardware and its request."""
     site = load_site(directory)
     facts = {model.name: _facts_for(model, site.model_store) for model in site.request.models}
     wanted, why = with_replicas(
@@ -69,6 +81,13 @@ def recommend_site(directory: Path) -> RecommendedSite:
         objective=site.request.objective,
         quality=site.request.quality,
     )
+    return PlacedSite(site=site, placement=placement, why=tuple(why))
+
+
+def recommend_site(directory: Path) -> RecommendedSite:
+    """The plan for a site, from its inventory, its measured hardware and its request."""
+    placed_site = place_site(directory)
+    site, placement = placed_site.site, placed_site.placement
     hosts = {}
     for name, hardware in site.hardware.items():
         engines = [placed for placed in placement.engines if placed.host == name]
@@ -78,7 +97,8 @@ def recommend_site(directory: Path) -> RecommendedSite:
             gpus=hardware.gpus,
             engines=tuple(_engine(placed, site, index) for index, placed in enumerate(engines)),
         )
-    models = tuple(_planned_model(model, hosts) for model in site.request.models)
+    prices = _prices(site, placement)
+    models = tuple(_planned_model(model, hosts, prices.get(model.name)) for model in site.request.models)
     relays = tuple(_relay(model, hosts, site, index) for index, model in enumerate(models))
     plan = Plan(
         site=site.request.site,
@@ -96,11 +116,35 @@ def recommend_site(directory: Path) -> RecommendedSite:
             deployments=tuple(deployment_of(relay) for relay in relays),
         ),
         models=models,
-        decisions=tuple(_decision(weighed, placement) for weighed in placement.weighed),
+        decisions=tuple(
+            _decision(weighed, placement, _price_choices(site, prices.get(weighed.request.name)))
+            for weighed in placement.weighed
+        ),
+        currency=None if site.request.costs is None else site.request.costs.currency,
     )
     return RecommendedSite(
-        plan=plan, reasons=(*why, *placement.reasons, *gateway_reasons(placement)), rejections=placement.rejections
+        plan=plan,
+        reasons=(*placed_site.why, *placement.reasons, *gateway_reasons(placement), *_price_reasons(site, prices)),
+        rejections=placement.rejections,
     )
+
+
+def _prices(site: Site, placement: Placement) -> dict[str, ModelCost]:
+    """What derived prices rest on, of the models whose request states none; nothing where no costs are declared."""
+    if site.request.costs is None or all(has_its_price(model) for model in site.request.models):
+        return {}
+    wanting = {model.name for model in site.request.models if not has_its_price(model)}
+    found = cost_of_site(placement, site.hardware, site.request.costs)
+    return {cost.model: cost for cost in found if cost.model in wanting}
+
+
+def _price_choices(site: Site, cost: ModelCost | None) -> tuple[Choice, ...]:
+    return () if cost is None or site.request.costs is None else price_choices(cost, site.request.costs.currency)
+
+
+def _price_reasons(site: Site, prices: dict[str, ModelCost]) -> tuple[str, ...]:
+    currency = "" if site.request.costs is None else site.request.costs.currency
+    return tuple(f"{name}: priced from {because_of(cost, currency)}" for name, cost in prices.items())
 
 
 def _facts_for(model: ModelRequest, model_store: Path) -> ModelFacts:
@@ -155,7 +199,7 @@ def _source(placed: Placed) -> str:
     return served.name if served.name == f"{asked}-FP8" else asked
 
 
-def _decision(weighed: Weighed, placement: Placement) -> Decision:
+def _decision(weighed: Weighed, placement: Placement, priced: tuple[Choice, ...]) -> Decision:
     """Why the engines of one model are as they are, and what else was weighed. Hosts may differ in their devices; the
     choices are those of the first engine."""
     mine = [placed.candidate for placed in placement.engines if placed.request is weighed.request]
@@ -170,7 +214,8 @@ def _decision(weighed: Weighed, placement: Placement) -> Decision:
         wish = replace(wish, users_count=max(1, ceil(first.prospect.in_flight)))
     return Decision(
         model=weighed.request.name,
-        choices=choices_of(
+        choices=priced
+        + choices_of(
             first.configuration,
             first.answer,
             first.shape,
@@ -221,7 +266,7 @@ def _relay(model: PlannedModel, hosts: dict[str, Host], site: Site, index: int) 
     )
 
 
-def _planned_model(model: ModelRequest, hosts: dict[str, Host]) -> PlannedModel:
+def _planned_model(model: ModelRequest, hosts: dict[str, Host], cost: ModelCost | None) -> PlannedModel:
     deployments = [
         Deployment(
             id=f"{engine.name}@{host_name}",
@@ -241,8 +286,8 @@ def _planned_model(model: ModelRequest, hosts: dict[str, Host]) -> PlannedModel:
         ),
         max_input_tokens=model.context_tokens - model.output_tokens,
         max_output_tokens=model.output_tokens,
-        input_cost_per_token=model.input_cost_per_token,
-        output_cost_per_token=model.output_cost_per_token,
+        input_cost_per_token=model.input_cost_per_token if cost is None else cost.input_price.written,
+        output_cost_per_token=model.output_cost_per_token if cost is None else cost.output_price.written,
         fallbacks=model.fallbacks,
         deployments=tuple(deployments),
     )

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from sizing.acceptance_criteria import AcceptanceCriteria
+from sizing.costs import Costs
 from sizing.documents import Document, Part, digest_of
 
 Objective = Literal["throughput", "latency", "context"]
@@ -118,6 +119,7 @@ class Request(Document):
         default=None, description="what `llm-size accept` is to judge by; agreed here before the run"
     )
     relay: Relaying = Relaying()
+    costs: Costs | None = Field(default=None, description="what the hardware costs; models without a price get theirs")
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -134,10 +136,11 @@ class Request(Document):
         return self
 
     def digest(self) -> str:
-        """Of the wish and the criteria; a request without criteria and loads keeps the digest that it always had."""
+        """Of the wish and the criteria; one without criteria, costs and loads keeps the digest that it always had."""
         content = self.model_dump(mode="json")
-        if self.acceptance is None:
-            del content["acceptance"]
+        for block in ("acceptance", "costs"):
+            if content[block] is None:
+                del content[block]
         for model in content["models"]:
             if model["load"] is None:
                 del model["load"]

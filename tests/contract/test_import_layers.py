@@ -7,7 +7,7 @@ SIZING = Path(__file__).resolve().parents[2] / "sizing"
 LAYERS = (
     {"units", "errors", "plan_diff", "access_licence"},
     {"documents", "quantiles", "arrivals"},
-    {"served"},
+    {"served", "costs"},
     {"acceptance_criteria"},
     {
         "access",
@@ -49,7 +49,9 @@ LAYERS = (
     {"gateway_load"},
     {"changes", "page_figures", "page_template", "buy", "feel"},
     {"feel_figures"},
-    {"placement"},
+    {"placement", "monthly"},
+    {"cost"},
+    {"site_cost"},
     {"replicas"},
     {"site"},
     {"forecast"},
@@ -59,7 +61,7 @@ LAYERS = (
     {"report_summary"},
     {"recommend", "recommend_site", "probe", "fetch", "explain", "report_page", "schema", "calibrate", "accuracy"},
     {"calibrate_speed"},
-    {"recommend_page"},
+    {"recommend_page", "cost_page"},
     {"verify"},
 )
 
