@@ -38,8 +38,12 @@ def _family(family: Family) -> str:
     lines = [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}"]
     for sample in family.samples:
         inside = ",".join(f'{name}="{_escaped(value)}"' for name, value in sample.labels.items())
-        lines.append(f"{family.name}{sample.suffix}{'{' + inside + '}' if inside else ''} {sample.value:.17g}")
+        lines.append(f"{family.name}{sample.suffix}{'{' + inside + '}' if inside else ''} {_number(sample.value)}")
     return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def _escaped(value: str) -> str:

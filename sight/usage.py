@@ -54,7 +54,7 @@ class Usage:
     """The counters of one gateway host."""
 
     def __init__(self, *, relay_directory: Path, identity_directory: Path, prices: Mapping[str, Price]) -> None:
-        self._prices = prices
+        self.prices = prices
         self._relays = Follower(relay_directory)
         self._identities = Follower(identity_directory, tail_bytes=CALLERS_TAIL_BYTES)
         self._callers, self._begun = _Remembered(), _Remembered()
@@ -120,7 +120,7 @@ class Usage:
                     self._first_token.add((caller.team, caller.model), seconds)
             case "end":
                 self._begun.pop(record["entry"], None)
-                price = self._prices.get(record["model"]) or self._prices.get(record["group"])
+                price = self.prices.get(record["model"]) or self.prices.get(record["group"])
                 cost = 0.0
                 if price is not None:
                     cost = record["prompt_tokens"] * price.input + record["completion_tokens"] * price.output

@@ -26,6 +26,8 @@ SECRET_PREFIXES = {
     "vault_gateway_salt_key": "",
     "vault_postgres_gateway_password": "",
     "vault_redis_password": "",
+    "vault_redis_monitor_password": "",
+    "vault_grafana_admin_password": "",
 }
 CERTIFICATE, PRIVATE_KEY = "vault_edge_certificate", "vault_edge_private_key"
 

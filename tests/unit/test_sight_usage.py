@@ -1,6 +1,7 @@
 """Usage by team and model, from the very lines that the gateway's hook and the relay's ledger write."""
 
 import asyncio
+import os
 import re
 import socket
 import threading
@@ -182,12 +183,46 @@ def test_labels_are_escaped() -> None:
 
 
 def configuration(site: Site, tmp_path: Path, *, gateway: str, relay_port: int) -> Configuration:
+    ledger = tmp_path / "ledger.json"
+    write_ledger_file(ledger, site, price="0.001")
     path = tmp_path / "gateway.json"
     path.write_text(
-        f'{{"gateway_url": "{gateway}", "relays": {{"tiny": {relay_port}}}, "relay_directory": "{site.relays}",'
-        f' "identity_directory": "{site.identities}", "prices": {{"tiny": {{"input": 0.1, "output": 0.2}}}}}}'
+        f'{{"gateway_url": "{gateway}", "relays": {{"tiny": {relay_port}}}, "ledger_configuration": "{ledger}"}}'
     )
     return Configuration.load(path)
+
+
+def write_ledger_file(path: Path, site: Site, *, price: str) -> None:
+    path.write_text(
+        f'{{"host": "h1", "relay_directory": "{site.relays}", "identity_directory": "{site.identities}",'
+        f' "prices": {{"tiny": {{"input": "{price}", "output": "{price}"}}}}}}'
+    )
+
+
+def test_prices_are_read_again_when_the_gateways_file_changes_and_counts_go_on(site: Site, tmp_path: Path) -> None:
+    page = pages_of(configuration(site, tmp_path, gateway="http://127.0.0.1:1", relay_port=1))["/metrics"]
+    ledger = Ledger.open(site.relays, group="tiny")
+    site.asked("r1", team="a")
+    answer(ledger, "r1")
+    assert 'appliance_spend_total{team="a",model="qwen"} 0.014' in page()
+
+    write_ledger_file(tmp_path / "ledger.json", site, price="1.0")
+    os.utime(tmp_path / "ledger.json", ns=(1, 1))
+    site.asked("r2", team="a")
+    answer(ledger, "r2")
+
+    assert 'appliance_spend_total{team="a",model="qwen"} 14.014' in page()
+    ledger.close()
+
+
+def test_a_host_whose_gateway_is_not_placed_yet_still_says_that_it_is_not_ready(tmp_path: Path) -> None:
+    site_file = tmp_path / "gateway.json"
+    site_file.write_text('{"gateway_url": "http://127.0.0.1:1", "relays": {}, "ledger_configuration": "/nowhere"}')
+
+    page = pages_of(Configuration.load(site_file))["/metrics"]()
+
+    assert "\nappliance_gateway_ready 0\n" in page
+    assert "appliance_requests" not in page
 
 
 def free_port() -> int:
