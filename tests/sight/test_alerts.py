@@ -183,7 +183,7 @@ CASES = (
             'pg_stat_activity_count{job="postgres",host="h1",datname="a",state="idle"}': "50x20",
             'pg_settings_max_connections{job="postgres",host="h1",server="s"}': "100x20",
         },
-    ),  # fmt: skip
+    ),
     Case(alert="RedisDown", **one('redis_up{job="redis",host="h1"}', "0x20", "1x20")),
     Case(
         alert="RedisFull",
