@@ -3,8 +3,9 @@
 
     python -m benchmarks.speed_check --url http://127.0.0.1:8000 --model-name qwen --model-dir DIR --hardware host.json
 
-Closed loops of whole answers with exact lengths (`ignore_eos`), prompts of random token ids. The calibration run is two
-loads, then come three others; all run five times, in turns, and each median stands beside the spread of the five (A/A).
+Closed loops of whole answers with exact lengths (`ignore_eos`), prompts of random token ids. The calibration run is
+four loads, then come three others; all run five times, in turns, and each median stands beside the spread of the five
+(A/A).
 It prints; what is near enough is for the reader to say. On a machine that does other things the load average says so.
 """
 
@@ -52,8 +53,14 @@ class Load:
 
 CALIBRATING = (
     Load(concurrency=2, prompt_tokens=64, output_tokens=64, request_count=16),
-    Load(concurrency=24, prompt_tokens=256, output_tokens=64, request_count=96),
+    Load(concurrency=24, prompt_tokens=32, output_tokens=96, request_count=48),
+    Load(concurrency=24, prompt_tokens=256, output_tokens=64, request_count=48),
+    Load(concurrency=4, prompt_tokens=512, output_tokens=8, request_count=32),
 )
+"""One for each thing that a step's time goes to (sizing/calibrate_speed.py): steps that nearly nobody shares, requests
+in them, prompts beside them, and prompts alone. With fewer, what belongs to prompts is taken for what belongs to
+requests."""
+
 OTHERS = (
     Load(concurrency=1, prompt_tokens=128, output_tokens=96, request_count=8),
     Load(concurrency=8, prompt_tokens=64, output_tokens=64, request_count=48),

@@ -1,6 +1,7 @@
 """What was said about the load on the command line, as a wish; contradictions end here, in one line."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 
@@ -8,6 +9,7 @@ from sizing.arrivals import Lengths
 from sizing.cli_inputs import quantity
 from sizing.demand import Certainty, Demand, Objectives, check_demand
 from sizing.request import Objective, Quality
+from sizing.trace import read_trace
 from sizing.wish import Wish
 
 DEFAULT_USERS_COUNT = 8
@@ -26,6 +28,7 @@ class Said:
     people: int | None
     think_seconds: float | None
     rate: float | None
+    trace: Path | None
     prompt_tokens: str | None
     output_tokens: str | None
     ttft_ms: float | None
@@ -38,7 +41,7 @@ class Said:
     @property
     def about_speed(self) -> bool:
         """Whether the answer is also about times."""
-        times = (self.people, self.rate, self.think_seconds, self.ttft_ms, self.tpot_ms)
+        times = (self.people, self.rate, self.trace, self.think_seconds, self.ttft_ms, self.tpot_ms)
         return any(one is not None for one in times) or self.prefix_hits > 0
 
 
@@ -47,6 +50,8 @@ def wish_of(said: Said, *, objective: Objective, quality: Quality) -> Wish:
     window_tokens = None if said.context is None else quantity(said.context)
     if window_tokens is not None and window_tokens < 1:
         raise typer.BadParameter(f"--context is {window_tokens}; it must be at least 1 token")
+    if said.trace is not None:
+        return _of_trace(said, said.trace, window_tokens=window_tokens, objective=objective, quality=quality)
     lengths = _lengths(said)
     if not said.about_speed:
         users = DEFAULT_USERS_COUNT if said.users is None else said.users
@@ -67,6 +72,38 @@ def wish_of(said: Said, *, objective: Objective, quality: Quality) -> Wish:
     return _with_demand(said, *lengths, window_tokens=window_tokens, objective=objective, quality=quality)
 
 
+def _of_trace(said: Said, path: Path, *, window_tokens: int | None, objective: Objective, quality: Quality) -> Wish:
+    """The wish of recorded requests, which say themselves how many and how long they are."""
+    also = [
+        name
+        for name, value in (
+            ("--users", said.users),
+            ("--people", said.people),
+            ("--think-seconds", said.think_seconds),
+            ("--rate", said.rate),
+            ("--prompt-tokens", said.prompt_tokens),
+            ("--output-tokens", said.output_tokens),
+        )
+        if value is not None
+    ]
+    if also:
+        raise typer.BadParameter(f"--trace says when requests come and how long they are; leave out {', '.join(also)}")
+    demand = Demand.of_trace(read_trace(path), prefix_hit_ratio=said.prefix_hits, objectives=_objectives(said))
+    check_demand(demand, context_tokens=window_tokens)
+    return Wish(
+        context_tokens=window_tokens or demand.window_tokens(WINDOW_STEP_TOKENS),
+        users_count=1,
+        objective=objective,
+        quality=quality,
+        request_tokens=demand.prompt.mean_tokens + demand.output.mean_tokens,
+        demand=demand,
+    )
+
+
+def _objectives(said: Said) -> Objectives:
+    return Objectives(ttft_ms=said.ttft_ms, tpot_ms=said.tpot_ms, percentile=said.percentile, certainty=said.certainty)
+
+
 def _with_demand(
     said: Said, prompt: int, output: int, *, window_tokens: int | None, objective: Objective, quality: Quality
 ) -> Wish:
@@ -79,9 +116,7 @@ def _with_demand(
         think_seconds=said.think_seconds,
         rate_per_second=said.rate,
         prefix_hit_ratio=said.prefix_hits,
-        objectives=Objectives(
-            ttft_ms=said.ttft_ms, tpot_ms=said.tpot_ms, percentile=said.percentile, certainty=said.certainty
-        ),
+        objectives=_objectives(said),
     )
     check_demand(demand, context_tokens=window_tokens)
     return Wish(

@@ -20,7 +20,9 @@ def feel_json(feel: Feel) -> dict[str, object]:
         for name, value in ((name, getattr(feel, name)) for name in feel.__dataclass_fields__)
         if name not in {"candidate", "demand", "points", "growth", "lost_served", "lost", "rivals"}
     }
-    content["demand"] = dataclasses.asdict(demand)
+    content["demand"] = dataclasses.asdict(dataclasses.replace(demand, trace=None))
+    if demand.trace is not None:
+        content["trace_requests"] = len(demand.trace)
     content["percentile"] = demand.objectives.percentile
     content["points"] = [dataclasses.asdict(point) for point in feel.points]
     content["growth"] = dataclasses.asdict(feel.growth)

@@ -61,6 +61,10 @@ def recommend_command(
         float | None, typer.Option(metavar="S", help="Between an answer and the next question of a person, on average.")
     ] = None,
     rate: Annotated[float | None, typer.Option(metavar="R", help="Requests per second, of each model.")] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Recorded requests (seconds, prompt_tokens, output_tokens) as the load."),
+    ] = None,
     prompt_tokens: Annotated[
         str | None, typer.Option(metavar="TOKENS", help="Of a usual request, with --output-tokens; also the window.")
     ] = None,
@@ -117,7 +121,10 @@ def recommend_command(
         if calibration:
             raise typer.BadParameter("--calibration is for the devices of one host; --site does not read it yet")
         if any(
-            (model, gpu, hardware, context, users, people, rate, prompt_tokens, output_tokens, ttft_ms, tpot_ms, buy)
+            (
+                *(model, gpu, hardware, context, users, people, rate, trace, prompt_tokens, output_tokens),
+                *(ttft_ms, tpot_ms, buy),
+            )
         ):
             raise typer.BadParameter("--site reads models, hardware and wishes from the site; give no other option")
         from sizing.cli_recommend_site import answer_for_site  # noqa: PLC0415 - a plan needs far more than an answer
@@ -133,6 +140,7 @@ def recommend_command(
         people=people,
         think_seconds=think_seconds,
         rate=rate,
+        trace=trace,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         ttft_ms=ttft_ms,

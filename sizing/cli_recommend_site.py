@@ -22,8 +22,9 @@ def answer_for_site(site: Path, *, write: bool, as_json: bool, html: Path | None
     recommended = recommend_site(site)
     if html is not None:
         from sizing.recommend_page import site_page, write_page  # noqa: PLC0415 - templates only where a page is made
+        from sizing.site_speed import felt_at_site  # noqa: PLC0415 - simulated only for the page
 
-        write_page(html, site_page(recommended))
+        write_page(html, site_page(recommended, speed=felt_at_site(recommended.placement)))
         say(f"page: {html}")
     path, text = plan_path(site), recommended.plan.to_group_vars()
     difference = plan_diff(_present_text(path), text, path=str(path))

@@ -1,9 +1,9 @@
-"""Closed loop: what a load test with a fixed number of requests in flight sees of one engine, replayed step by step.
+"""Closed loop: what a load test with a fixed number of requests in flight sees of one engine.
 
 Benchmarks that people publish, `vllm bench serve` and the acceptance suites run so: N prompts, at most C of them in
-flight, the next one sent when one is answered. The replay takes the scheduler's rules (running requests first, prompts
-in chunks up to max-num-batched-tokens, the last admitted gives way when the cache is full) and the step time; steps
-that do the same are taken together. It is what calibration and docs/accuracy.md hold against observations.
+flight, the next one sent when one is answered. The scheduler is that of sizing/serving.py; here is only who sends, and
+what such a client counts: the whole time from the first request to the last answer, ramp and tail included. It is what
+calibration and docs/accuracy.md hold against observations.
 """
 
 from collections import deque
@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log
 
+from sizing.serving import EngineLimits, simulate
 from sizing.speed import StepTime
+from sizing.step_seconds import steps_of
+
+ENDLESS_TOKENS = 1e15
+"""Stands for a cache that has no bound, in arithmetic that needs a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +40,32 @@ class LoopResult:
     itl_seconds: float
 
 
-@dataclass(kw_only=True, slots=True, eq=False)
-class _Request:
-    prompt: int
-    output: int
-    sent: float
-    made: int = 0
-    todo: int = 0
-    first: float = 0.0
-    started_step: int = 0
+class LoopSource:
+    """Requests in a given order, at most so many unanswered, and not faster than a rate."""
 
-    def context(self, step: int) -> int:
-        return self.prompt + self.made + step - self.started_step
+    def __init__(self, lengths: Sequence[tuple[int, int]], concurrency: int, requests_per_second: float) -> None:
+        self._lengths = lengths
+        self._gap_seconds = 1 / requests_per_second
+        self._free_since = deque([0.0] * concurrency)
+        self._sent = 0
+        self.next_seconds = 0.0 if lengths else inf
+
+    def take(self) -> tuple[int, int]:
+        """The next one; moves on to the one after it, if that one may be sent."""
+        sent = self._lengths[self._sent]
+        self._sent += 1
+        self._free_since.popleft()
+        self._schedule()
+        return sent
+
+    def finished(self, now_seconds: float) -> None:
+        """A request has been answered: its place is free."""
+        self._free_since.append(now_seconds)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        may = self._sent < len(self._lengths) and bool(self._free_since)
+        self.next_seconds = max(self._sent * self._gap_seconds, self._free_since[0]) if may else inf
 
 
 def spread_lengths(mean_tokens: float, count: int, *, most_tokens: int = 2048) -> tuple[int, ...]:
@@ -58,103 +77,34 @@ def spread_lengths(mean_tokens: float, count: int, *, most_tokens: int = 2048) -
     return tuple(max(1, round(one * scale)) for one in drawn)
 
 
-def closed_loop(  # noqa: PLR0912, PLR0915 - one loop; its parts share all of its state
+def closed_loop(
     times: StepTime,
     limits: LoopLimits,
     lengths: Sequence[tuple[int, int]],
     *,
     concurrency: int,
     requests_per_second: float = inf,
-    prefix_tokens: int = 0,
+    prefix_hit_ratio: float = 0.0,
 ) -> LoopResult:
-    """Replays `lengths` (prompt and output tokens) in order. `prefix_tokens`: of each prompt, cached already."""
-    unsent = deque(lengths)
-    waiting: deque[_Request] = deque()
-    running: list[_Request] = []
-    ends: dict[int, list[_Request]] = {}
-    partial: _Request | None = None
-    now, step, decoding, context, used, open_count, sent_count = 0.0, 0, 0, 0, 0.0, 0, 0
-    first_total, per_token_total, inter_total, inter_count, done = 0.0, 0.0, 0.0, 0, 0
-    while unsent or open_count:
-        while unsent and open_count < concurrency and sent_count / requests_per_second <= now:
-            prompt, output = unsent.popleft()
-            sent = max(sent_count / requests_per_second, 0.0) if requests_per_second < inf else now
-            waiting.append(_Request(prompt=prompt, output=output, sent=max(sent, 0.0)))
-            sent_count, open_count = sent_count + 1, open_count + 1
-        if not (waiting or running or partial):
-            now = max(now, sent_count / requests_per_second)
-            continue
-        while used + decoding > limits.kv_tokens and len(running) > 1:
-            victim = running.pop()
-            held = victim.context(step)
-            ends[victim.started_step + victim.output - victim.made].remove(victim)
-            decoding, context, used = decoding - 1, context - held, used - held
-            victim.made += step - victim.started_step
-            waiting.appendleft(victim)
-        budget, prefill, pairs = limits.max_num_batched_tokens - decoding, 0, 0.0
-        ready: list[_Request] = []
-        while budget > 0:
-            if partial is None:
-                if not waiting or decoding + len(ready) >= limits.max_num_seqs:
-                    break
-                needed = waiting[0].prompt + waiting[0].made
-                if used + needed + decoding > limits.kv_tokens and (running or ready):
-                    break
-                partial = waiting.popleft()
-                partial.todo = max(1, needed - (prefix_tokens if not partial.made else 0))
-                used += needed
-            chunk = min(budget, partial.todo)
-            old = partial.prompt + partial.made - partial.todo
-            pairs += chunk * old + chunk * (chunk + 1) / 2
-            prefill, budget = prefill + chunk, budget - chunk
-            partial.todo -= chunk
-            if partial.todo:
-                break
-            ready.append(partial)
-            partial = None
-        count = 1
-        if not prefill:
-            nearest = min(end for end, those in ends.items() if those) - step
-            room = (limits.kv_tokens - used) / decoding if decoding else inf
-            count = int(max(1, min(nearest, room)))
-            if unsent and open_count < concurrency:
-                count = 1
-        old_mean = pairs / prefill - (prefill + 1) / 2 if prefill else 0.0
-        took = times.step_seconds(
-            decode_count=decoding,
-            decode_context_tokens=context + decoding * (count - 1) // 2,
-            prefill_tokens=prefill,
-            prefill_context_tokens=round(old_mean),
-        )
-        now += took * count
-        step += count
-        inter_total, inter_count = inter_total + took * count * decoding, inter_count + decoding * count
-        context, used = context + decoding * count, used + decoding * count
-        for request in ends.pop(step, ()):
-            running.remove(request)
-            held = request.prompt + request.output
-            decoding, context, used = decoding - 1, context - held, used - held
-            open_count, done = open_count - 1, done + 1
-            per_token_total += (now - request.first) / max(1, request.output - 1)
-        for request in ready:
-            if not request.made:
-                request.first = now
-                first_total += now - request.sent
-                request.made = 1
-                used += 1
-            request.started_step = step
-            if request.made >= request.output:
-                open_count, done, used = open_count - 1, done + 1, used - request.prompt - request.made
-                continue
-            running.append(request)
-            decoding, context = decoding + 1, context + request.prompt + request.made
-            ends.setdefault(step + request.output - request.made, []).append(request)
-    outputs = sum(output for _, output in lengths)
+    """Replays `lengths` (prompt and output tokens) in order. `prefix_hit_ratio`: of each prompt, cached already."""
+    served = simulate(
+        EngineLimits(
+            max_num_batched_tokens=limits.max_num_batched_tokens,
+            max_num_seqs=limits.max_num_seqs,
+            kv_blocks=min(limits.kv_tokens, ENDLESS_TOKENS),
+            blocks_per_token=1.0,
+            prefix_hit_ratio=prefix_hit_ratio,
+        ),
+        steps_of(times),
+        LoopSource(lengths, concurrency, requests_per_second),
+        seconds=inf,
+    )
+    outputs, seconds = sum(output for _, output in lengths), served.simulated_seconds
     return LoopResult(
-        duration_seconds=now,
-        output_tokens_per_second=outputs / now,
-        total_tokens_per_second=(outputs + sum(prompt for prompt, _ in lengths)) / now,
-        ttft_seconds=first_total / len(lengths),
-        tpot_seconds=per_token_total / max(1, done),
-        itl_seconds=inter_total / max(1, inter_count),
+        duration_seconds=seconds,
+        output_tokens_per_second=outputs / seconds,
+        total_tokens_per_second=(outputs + sum(prompt for prompt, _ in lengths)) / seconds,
+        ttft_seconds=served.ttft_seconds.mean,
+        tpot_seconds=served.tpot_seconds.mean,
+        itl_seconds=served.itl_seconds.mean,
     )

@@ -1,14 +1,16 @@
 """Demand: what people will ask of the engines of one model, and how fast they want it. Times are those of the engine.
 
-One of three loads: `users_count` requests always in flight; `people_count` people who each send, read, think
-`think_seconds` on average and send again; `rate_per_second` requests, whatever becomes of them.
+One of four loads: `users_count` requests always in flight; `people_count` people who each send, read, think
+`think_seconds` on average and send again; `rate_per_second` requests, whatever becomes of them; a `trace` of requests
+that were recorded, whose mean rate and lengths stand beside it for the coarse bounds.
 """
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sizing.arrivals import ClosedSource, Lengths, OpenSource, Source
+from sizing.arrivals import ClosedSource, Lengths, OpenSource, Source, TraceSource
 from sizing.errors import SizingError
+from sizing.trace import Trace, hastened, thinned
 
 Certainty = Literal["safe", "likely"]
 
@@ -54,8 +56,21 @@ class Demand:
     people_count: int | None = None
     think_seconds: float | None = None
     rate_per_second: float | None = None
+    trace: Trace | None = None
     prefix_hit_ratio: float = 0.0
     objectives: Objectives = Objectives()
+
+    @classmethod
+    def of_trace(cls, trace: Trace, *, prefix_hit_ratio: float, objectives: Objectives) -> "Demand":
+        """The demand of recorded requests."""
+        return cls(
+            prompt=_lengths_of([prompt for _, prompt, _ in trace]),
+            output=_lengths_of([output for _, _, output in trace]),
+            rate_per_second=len(trace) / trace[-1][0],
+            trace=trace,
+            prefix_hit_ratio=prefix_hit_ratio,
+            objectives=objectives,
+        )
 
     @property
     def is_open(self) -> bool:
@@ -78,7 +93,8 @@ class Demand:
     def times(self, factor: float) -> "Demand":
         """More or less of the same; a load of clients is whole."""
         if self.rate_per_second is not None:
-            return replace(self, rate_per_second=self.rate_per_second * factor)
+            trace = None if self.trace is None else hastened(self.trace, factor)
+            return replace(self, rate_per_second=self.rate_per_second * factor, trace=trace)
         if self.people_count is not None:
             return replace(self, people_count=max(1, round(self.people_count * factor)))
         return replace(self, users_count=max(1, round((self.users_count or 1) * factor)))
@@ -86,21 +102,35 @@ class Demand:
     def share(self, engine_count: int) -> "Demand":
         """What one of so many engines gets; clients are rounded up: the fullest engine is judged."""
         if self.rate_per_second is not None:
-            return replace(self, rate_per_second=self.rate_per_second / engine_count)
+            trace = None if self.trace is None else thinned(self.trace, engine_count)
+            return replace(self, rate_per_second=self.rate_per_second / engine_count, trace=trace)
         if self.people_count is not None:
             return replace(self, people_count=-(-self.people_count // engine_count))
         return replace(self, users_count=-(-(self.users_count or 1) // engine_count))
 
     def window_tokens(self, step_tokens: int) -> int:
-        """A window that holds the longest of its requests but one in a thousand."""
+        """A window that holds the longest of its requests but one in a thousand; of a trace, every one."""
+        if self.trace is not None:
+            return -(-max(prompt + output for _, prompt, output in self.trace) // step_tokens) * step_tokens
         longest = self.prompt.quantile_tokens(LONGEST_RATIO) + self.output.quantile_tokens(LONGEST_RATIO)
         if self.prompt.spread_ratio == 0 and self.output.spread_ratio == 0:
             return longest
         return -(-longest // step_tokens) * step_tokens
 
+    @property
+    def seconds(self) -> float | None:
+        """How long a trace is; None of loads that go on."""
+        return None if self.trace is None else self.trace[-1][0]
+
+    def with_users(self, users_count: int) -> "Demand":
+        """The same requests from so many clients that wait for nothing but their answers."""
+        return replace(
+            self, users_count=users_count, people_count=None, think_seconds=None, rate_per_second=None, trace=None
+        )
+
     def within(self, window_tokens: int | None) -> "Demand":
         """No prompt longer than what the window leaves beside a usual answer, and the other way round."""
-        if window_tokens is None:
+        if window_tokens is None or self.trace is not None:
             return self
         prompt, output = self.prompt.mean_tokens, self.output.mean_tokens
         room = window_tokens - prompt - output
@@ -113,12 +143,16 @@ class Demand:
 
     def source(self, *, seed: int = 0) -> Source:
         """Its requests."""
+        if self.trace is not None:
+            return TraceSource(self.trace)
         if self.rate_per_second is not None:
             return OpenSource(self.rate_per_second, self.prompt, self.output, seed=seed)
         return ClosedSource(self.clients_count, self.pause_seconds, self.prompt, self.output, seed=seed)
 
     def who(self) -> str:
         """Who asks, as a person says it."""
+        if self.trace is not None:
+            return f"{len(self.trace):,} recorded requests in {self.trace[-1][0]:,.0f} s"
         if self.rate_per_second is not None:
             return f"{self.rate_per_second:g} requests per second"
         if self.people_count is not None:
@@ -133,6 +167,13 @@ class Demand:
 def check_demand(demand: Demand, *, context_tokens: int | None) -> None:
     """Raises SizingError, in one line, for loads that nobody can mean."""
     _check_load(demand)
+    if demand.trace is not None and context_tokens is not None:
+        longest = max(prompt + output for _, prompt, output in demand.trace)
+        if longest > context_tokens:
+            raise SizingError(
+                f"--trace holds a request of {longest} tokens, beyond the window of {context_tokens}; ask for a window "
+                "of at least that"
+            )
     objectives = demand.objectives
     for name, value in (("ttft-ms", objectives.ttft_ms), ("tpot-ms", objectives.tpot_ms)):
         if value is not None and not 0 < value < float("inf"):
@@ -162,6 +203,13 @@ def check_demand(demand: Demand, *, context_tokens: int | None) -> None:
 
 
 MOST_SPREAD = 5.0
+
+
+def _lengths_of(tokens: list[int]) -> Lengths:
+    """Mean and spread of recorded lengths."""
+    mean = sum(tokens) / len(tokens)
+    spread = (sum((one - mean) ** 2 for one in tokens) / len(tokens)) ** 0.5
+    return Lengths(mean_tokens=max(1, round(mean)), spread_ratio=spread / mean, maximum_tokens=max(tokens))
 
 
 def _check_load(demand: Demand) -> None:

@@ -4,6 +4,7 @@ The rows are `catalogue/efficiency.yaml`, each with its source; nothing is fitte
 measured gets the row of the family that is nearest in kind, and a wider interval.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -14,6 +15,9 @@ from sizing.errors import UnknownFact
 from sizing.step_bytes import WeightFormat
 
 GIGA, TERA, MICRO = 1e9, 1e12, 1e-6
+
+MOST_OF_THE_PEAK = 0.9
+"""No power budget takes large matrices beyond this share of a peak."""
 
 
 class FormatRow(Part):
@@ -38,7 +42,8 @@ class FamilyRow(Part):
     mixed_layer_us: float
     expert_layer_us: float
     expert_ratio: float
-    interval: tuple[float, float]
+    measured_on: str | None = None
+    interval: tuple[float, float] | None = None
     measured: bool
     source: str
 
@@ -67,6 +72,15 @@ class CpuRow(Part):
     tera_operations: float
 
 
+class IntervalRows(Part):
+    """Seen time to stated time, low and high, in eight cases of ten: where the family was measured, where it is judged
+    by its neighbour, and where the catalogue does not know the GPU. tools/fit_intervals.py makes them."""
+
+    measured: tuple[float, float]
+    unmeasured_family: tuple[float, float]
+    unknown_gpu: tuple[float, float]
+
+
 class EfficiencyTable(Part):
     """The whole file."""
 
@@ -76,21 +90,40 @@ class EfficiencyTable(Part):
     host: HostRow
     overlap_power: float
     pcie_gb_s: dict[int, float]
-    unmeasured_widening: tuple[float, float]
-    unknown_gpu_widening: tuple[float, float]
+    intervals: IntervalRows
     cpu: CpuRow
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peaks:
     """What a device could do at best: bytes a second, operations a second by weight format, bytes a second one way to
-    its peers; `known` says whether the catalogue has them."""
+    its peers; `known` says whether the catalogue has them. `watts`: what the card may draw, None where nobody says."""
 
     bandwidth: float
     operations: dict[WeightFormat, float]
     link: float
     link_kind: str
     known: bool
+    watts: float | None = None
+
+    def operations_at(self, stored: WeightFormat, family: "FamilyRow") -> float:
+        """Operations a second that large matrices reach, see `power_ratio`."""
+        ratio = family.formats[stored].operations_ratio * self.power_ratio(family)
+        return self.operations[stored] * min(ratio, max(MOST_OF_THE_PEAK, family.formats[stored].operations_ratio))
+
+    def power_ratio(self, family: "FamilyRow") -> float:
+        """How much faster its clocks can run under load than those of the card that the family was measured on.
+
+        Power goes with the cube of the clock (voltage follows it), so the clock goes with the cube root of the watts
+        that there are for each operation of the peak.
+        """
+        if family.measured_on is None or self.watts is None:
+            return 1.0
+        reference = find_gpu(family.measured_on)
+        peak, watts = _half(reference), reference.tdp_w
+        if not peak or not watts:
+            return 1.0
+        return float((self.watts / self.operations["plain"] * TERA * peak / watts) ** (1 / 3))
 
 
 _table: list[EfficiencyTable] = []
@@ -133,9 +166,9 @@ def peaks_of(device: Device) -> Peaks:
     try:
         row, known = find_gpu(device.name), True
     except UnknownFact:
-        row, known = _like(device), False
+        row, known = like_device(device, known_gpus()), False
     if row.memory_bandwidth_gb_s is None or _half(row) is None:
-        row, known = _like(device), False
+        row, known = like_device(device, known_gpus()), False
     half = (_half(row) or 0.0) * TERA
     eight = (row.fp8_dense_tflops or 0.0) * TERA or half
     four = (row.fp4_dense_tflops or 0.0) * TERA or half
@@ -146,7 +179,18 @@ def peaks_of(device: Device) -> Peaks:
         link=(nvlink / 2 if nvlink else table.pcie_gb_s[row.pcie_gen or 4]) * GIGA,
         link_kind="nvlink" if nvlink else "pcie",
         known=known,
+        watts=row.tdp_w if known else None,
     )
+
+
+def interval_of(device: Device, family: FamilyRow, peaks: Peaks, *, eager: bool) -> tuple[float, float]:
+    """How far times on a device may lie from what is stated; without CUDA graphs nothing was measured."""
+    rows = efficiency_table().intervals
+    if family.interval is not None or device.accelerator == "cpu":
+        return family.interval or rows.unknown_gpu
+    if not peaks.known:
+        return rows.unknown_gpu
+    return rows.measured if family.measured and not eager else rows.unmeasured_family
 
 
 def link_row(kind: str) -> LinkRow:
@@ -165,11 +209,10 @@ def _part_of(row: GpuFacts, device: Device) -> float:
     return min(1.0, device.memory_total_bytes / (row.memory_total_mib * 2**20))
 
 
-def _like(device: Device) -> GpuFacts:
-    """A made-up card: bandwidth and arithmetic in the ratio to memory that the catalogue's cards of its generation
-    have."""
+def like_device(device: Device, known: Sequence[GpuFacts]) -> GpuFacts:
+    """A made-up card: bandwidth and arithmetic in the ratio to memory that the known cards of its generation have."""
     major = device.compute_capability[0] if device.compute_capability else 8
-    rows = [row for row in known_gpus() if row.memory_total_mib and row.memory_bandwidth_gb_s and _half(row)]
+    rows = [row for row in known if row.memory_total_mib and row.memory_bandwidth_gb_s and _half(row)]
     like = [row for row in rows if row.compute_capability[0] == major] or rows
     gib = device.memory_total_bytes / 2**30
     per_gib = median((row.memory_bandwidth_gb_s or 0.0) / (row.memory_total_mib or 1) * 1024 for row in like)

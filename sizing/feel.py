@@ -112,7 +112,7 @@ def with_rivals(felt_so_far: Felt, weighed: Mapping[str, Sequence[Candidate]]) -
 
 def _rival(candidate: Candidate, model: str, demand: Demand) -> Rival:
     name = alternative_text(candidate.configuration, candidate.shape, wished_model=model)
-    alone_on_it = replace(demand, people_count=None, think_seconds=None, rate_per_second=None, users_count=1)
+    alone_on_it = demand.with_users(1)
     group = group_of(candidate.configuration, candidate.answer, demand, engine_count=1)
     points = []
     for doubling in range(MOST_DOUBLINGS):
@@ -131,6 +131,11 @@ def felt(taken: Mapping[str, tuple[Candidate, Sequence[Candidate]]], wish: Wish,
         model: feel_of(candidate, others=tuple(_other_objectives(candidate, weighed, wish, model)))
         for model, (candidate, weighed) in taken.items()
     }
+    return felt_from(feels, streaming)
+
+
+def felt_from(feels: dict[str, Feel], streaming: Streaming) -> Felt:
+    """With the gateway that all of it passes."""
     streams = [
         Stream(
             requests_per_second=feel.requests_per_second.likely,
@@ -249,13 +254,7 @@ def _growth(group: Group, demand: Demand) -> Growth:
 
 def _saturation(group: Group, demand: Demand) -> Range:
     """Requests per second with a queue that never empties: all that the engines can do."""
-    crowd = replace(
-        demand,
-        users_count=group.engine_count * 2 * group.limits.max_num_seqs,
-        people_count=None,
-        think_seconds=None,
-        rate_per_second=None,
-    )
+    crowd = demand.with_users(group.engine_count * 2 * group.limits.max_num_seqs)
     low, high = group.times.interval_ratio
     seen = [
         served_by(group, crowd, slowness_ratio=ratio, requests=SEARCH_REQUESTS).requests_per_second * group.engine_count

@@ -57,13 +57,7 @@ def forecast(
     configuration, count = found[0], len(found)
     group = group_of(configuration, estimate(configuration), demand, engine_count=count)
     prospect = prospect_of(group, demand)
-    crowd = replace(
-        demand,
-        users_count=count * 2 * group.limits.max_num_seqs,
-        people_count=None,
-        think_seconds=None,
-        rate_per_second=None,
-    )
+    crowd = demand.with_users(count * 2 * group.limits.max_num_seqs)
     low, high = group.times.interval_ratio
     full = [served_by(group, crowd, slowness_ratio=ratio, requests=SATURATION_REQUESTS) for ratio in (1.0, low, high)]
     at_the_load = (prospect.likely, prospect.fast, prospect.slow)

@@ -102,6 +102,9 @@ def served_by(
     warm_up_seconds = 1.5 * stay_seconds + share.pause_seconds
     rate = share.rate_per_second or usual.requests_per_second
     seconds = warm_up_seconds + max(requests / rate, stay_seconds)
+    if share.seconds is not None:
+        # Recorded requests are asked once each, from an engine that was idle before; the last one needs its time too.
+        warm_up_seconds, seconds = 0.0, share.seconds + stay_seconds
     objectives = demand.objectives
     allowed = (1 - objectives.percentile / 100) * GIVE_UP_MARGIN * rate * (seconds - warm_up_seconds)
     return simulate(

@@ -106,8 +106,8 @@ def buy_page(options: Options, models: Sequence[str], *, wish: Wish, speed: Felt
     )
 
 
-def site_page(recommended: RecommendedSite) -> str:
-    """The plan of a site."""
+def site_page(recommended: RecommendedSite, *, speed: Felt | None) -> str:
+    """The plan of a site, and what people will feel of it."""
     plan = recommended.plan
     choices = {decision.model: decision for decision in plan.decisions}
     entries = tuple(
@@ -129,6 +129,7 @@ def site_page(recommended: RecommendedSite) -> str:
         rows=(),
         groups=(Group(title="Engines", entries=entries, curve=None, rejected=()),),
         notes=(*recommended.reasons, *(f"Not taken: {one}" for one in recommended.rejections)),
+        speed=speed,
     )
 
 

@@ -52,6 +52,7 @@ class RecommendedSite:
     """A plan with the reason for each choice and each rejection on the way."""
 
     plan: Plan
+    placement: Placement
     reasons: tuple[str, ...]
     rejections: tuple[str, ...]
 
@@ -124,6 +125,7 @@ def recommend_site(directory: Path) -> RecommendedSite:
     )
     return RecommendedSite(
         plan=plan,
+        placement=placement,
         reasons=(*placed_site.why, *placement.reasons, *gateway_reasons(placement), *_price_reasons(site, prices)),
         rejections=placement.rejections,
     )

@@ -14,7 +14,7 @@ from statistics import geometric_mean
 from typing import Literal, Self
 
 from sizing.calibration import Calibration, SpeedFactors
-from sizing.efficiency import MICRO, efficiency_table, family_of, peaks_of
+from sizing.efficiency import MICRO, efficiency_table, family_of, interval_of, peaks_of
 from sizing.engine_defaults import defaults_for
 from sizing.engine_settings import EngineConfiguration, settings_of
 from sizing.kv_cache import kv_element_bytes
@@ -80,21 +80,15 @@ class StepTime:
             )
             for stage in settings.stages
         )
-        low, high = family.interval
         table = efficiency_table()
-        for widens, (lower, upper) in (
-            (not family.measured and device.accelerator == "cuda", table.unmeasured_widening),
-            (not peaks.known and device.accelerator == "cuda", table.unknown_gpu_widening),
-        ):
-            if widens:
-                low, high = low * lower, high * upper
+        measured = family.measured and peaks.known and not configuration.enforce_eager
         plain = cls(
             stages=stages,
             host_seconds=table.host.step_us * MICRO,
             request_seconds=table.host.request_us * MICRO,
             host_overlaps=_host_overlaps(configuration),
-            interval_ratio=(low, high),
-            provenance="calibrated" if family.measured and peaks.known else "extrapolated",
+            interval_ratio=interval_of(device, family, peaks, eager=configuration.enforce_eager),
+            provenance="calibrated" if measured else "extrapolated",
         )
         return _learned(plain, calibration or device.calibration, configuration)
 

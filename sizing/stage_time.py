@@ -4,6 +4,7 @@ matrix = bytes / (bandwidth x ratio) and 2 x multiplications x tokens / (peak x 
          sum of powers, near the larger of the two
 cache  = bytes of keys and values in context / (bandwidth x ratio); a window counts its own tokens at most
 prompt = pairs of tokens that see each other x operations / (peak x ratio)
+         (peaks beyond what the card's watts pay for count for less)
 ranks  = all-reduces x latency + bytes / (link x ratio)
 """
 
@@ -139,7 +140,7 @@ def stage_time(
     sent = traffic(model, shards=shards, stage=stage, element_bytes=element_bytes)
     link = link_row(peaks.link_kind)
     cache_speed = peaks.bandwidth * family.cache_bandwidth_ratio
-    attention_speed = peaks.operations["plain"] * family.attention_ratio
+    attention_speed = peaks.operations["plain"] * min(1.0, family.attention_ratio * peaks.power_ratio(family))
     layers = stage.end_layer - stage.first_layer
     return StageTime(
         matrices=tuple(_matrix(read, peaks, family) for read in reads.weights),
@@ -166,7 +167,7 @@ def _matrix(read: WeightRead, peaks: Peaks, family: FamilyRow) -> _Matrix:
     row = family.formats[read.format]
     return _Matrix(
         read_seconds=read.total_bytes / (peaks.bandwidth * row.bandwidth_ratio),
-        token_seconds=2 * read.multiplications / (peaks.operations[read.format] * row.operations_ratio),
+        token_seconds=2 * read.multiplications / peaks.operations_at(read.format, family),
     )
 
 
@@ -181,7 +182,7 @@ def _routed(read: ExpertRead, peaks: Peaks, family: FamilyRow) -> _Routed:
         token_seconds=2
         * visits
         * read.multiplications_per_expert
-        / (peaks.operations[read.format] * row.operations_ratio * family.expert_ratio),
+        / (peaks.operations_at(read.format, family) * family.expert_ratio),
     )
 
 

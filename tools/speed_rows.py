@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,7 @@ class Seen(Part):
 
     output_tokens_per_second: float | None = None
     total_tokens_per_second: float | None = None
+    ttft_ms: float | None = None
     tpot_ms: float | None = None
     itl_ms: float | None = None
 
@@ -66,11 +68,17 @@ class SpeedRow(Part):
     concurrency: int
     requests_per_second: float = math.inf
     prefix_tokens: int = 0
+    admission_ms: float = 0.0
     seen: Seen
     left_out: str = ""
     chose: str = ""
     or_gpu: str | None = None
     note: str = ""
+
+    @property
+    def half(self) -> Literal["fit", "check"]:
+        """Whether factors and intervals may look at it: decided by the hash of its source, before anyone read it."""
+        return "fit" if sha256(self.source.encode()).hexdigest()[0] < "8" else "check"
 
 
 class _Rows(Part):
@@ -100,7 +108,7 @@ def configuration_of(row: SpeedRow) -> EngineConfiguration:
         version = f"{oldest}.0"
     return EngineConfiguration(
         model=load_model_facts(row.model),
-        device=_device(row.gpu),
+        device=device_of(row),
         tensor_parallel_size=row.tensor_parallel_size,
         pipeline_parallel_size=row.pipeline_parallel_size,
         kv_cache_dtype=row.kv_cache_dtype,
@@ -115,8 +123,9 @@ UNIFIED_MEMORY_BYTES = 119 * GIB
 """What a GB10 reports as memory: its host's, 128 GB less what the firmware keeps."""
 
 
-def _device(name: str) -> Device:
-    facts = find_gpu(name)
+def device_of(row: SpeedRow) -> Device:
+    """The GPU of a row."""
+    facts = find_gpu(row.gpu)
     if facts.memory_total_mib is None:
         facts = facts.model_copy(update={"memory_total_mib": UNIFIED_MEMORY_BYTES // MIB})
     return Device.of_gpu(facts.as_gpu())
@@ -139,9 +148,22 @@ def predict(row: SpeedRow) -> Prediction:
         lengths_of(row),
         concurrency=row.concurrency,
         requests_per_second=row.requests_per_second,
-        prefix_tokens=row.prefix_tokens,
+        prefix_hit_ratio=row.prefix_tokens / row.prompt_tokens,
     )
-    return Prediction(result=result, interval=times.interval_ratio, provenance=times.provenance)
+    return Prediction(result=_admitted(row, result), interval=times.interval_ratio, provenance=times.provenance)
+
+
+def _admitted(row: SpeedRow, result: LoopResult) -> LoopResult:
+    """With what the API server took before the first burst reached the engine: all of it waits for the last."""
+    lead = min(row.concurrency, row.request_count) * row.admission_ms / 1e3
+    share = result.duration_seconds / (result.duration_seconds + lead)
+    return replace(
+        result,
+        duration_seconds=result.duration_seconds + lead,
+        output_tokens_per_second=result.output_tokens_per_second * share,
+        total_tokens_per_second=result.total_tokens_per_second * share,
+        ttft_seconds=result.ttft_seconds + lead * min(1.0, row.concurrency / row.request_count),
+    )
 
 
 def lengths_of(row: SpeedRow) -> tuple[tuple[int, int], ...]:

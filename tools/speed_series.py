@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sizing.closed_loop import LoopLimits, closed_loop
 from sizing.device import Device, find_gpu
+from sizing.efficiency import family_of
 from sizing.engine_settings import EngineConfiguration
 from sizing.estimate import estimate
 from sizing.model_facts import load_model_facts
@@ -40,6 +41,18 @@ class SeriesRow:
     def series(self) -> str:
         """Model, GPU and ranks, in words."""
         return f"{self.model}, {self.tensor_parallel_size} x {self.gpu}, {'load' if self.lengths else 'steps'}"
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """How its weights are stored; the head is always plain."""
+        quantization = _facts(self.model).quantization
+        return ("plain",) if quantization is None else ("plain", "fp8_block" if quantization.block else "fp8")
+
+
+@cache
+def family_name(row: SeriesRow) -> str:
+    """The family of its GPU."""
+    return family_of(Device.of_gpu(find_gpu(row.gpu).as_gpu())).name
 
 
 @cache

@@ -6,7 +6,7 @@ from pathlib import Path
 SIZING = Path(__file__).resolve().parents[2] / "sizing"
 LAYERS = (
     {"units", "errors", "plan_diff", "access_licence"},
-    {"documents", "quantiles", "arrivals"},
+    {"documents", "quantiles", "arrivals", "trace"},
     {"served", "costs"},
     {"acceptance_criteria"},
     {
@@ -52,7 +52,7 @@ LAYERS = (
     {"placement", "monthly"},
     {"cost"},
     {"site_cost"},
-    {"replicas"},
+    {"replicas", "site_speed"},
     {"site"},
     {"forecast"},
     {"verdicts"},

@@ -1,4 +1,4 @@
-"""Serving: the simulated scheduler against timelines computed by hand, laws of queues, and a second implementation."""
+"""Serving: the simulated scheduler against timelines computed by hand, and against laws of queues."""
 
 import tracemalloc
 from dataclasses import replace
@@ -231,7 +231,7 @@ def test_ten_times_the_hours_take_no_more_memory() -> None:
 
 
 @pytest.mark.parametrize("users", [1, 8, 64, 200])
-def test_it_agrees_with_the_replay_of_load_tests_which_was_written_apart(users: int) -> None:
+def test_a_load_test_of_many_rounds_sees_what_people_who_do_not_think_see(users: int) -> None:
     configuration = EngineConfiguration(
         model=load_model_facts("Qwen/Qwen3-8B"),
         device=Device.of_gpu(find_gpu("NVIDIA H100 80GB HBM3").as_gpu()),
