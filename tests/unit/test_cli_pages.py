@@ -14,7 +14,8 @@ PAGES = [REPOSITORY / "README.md", *(REPOSITORY / "docs" / f"{name}.md" for name
 
 def _commands(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
-    in_blocks = [line for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    blocks = [block.replace("\\\n", " ") for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)]
+    in_blocks = [line for block in blocks for line in block.splitlines()]
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     lines = [line.removeprefix("$ ").removeprefix(".venv/bin/") for line in [*in_blocks, *inline]]
     return [line for line in lines if line.startswith("llm-size ") and "VERB" not in line]
