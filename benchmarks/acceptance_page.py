@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from benchmarks import charts
+from benchmarks import charts, fault_charts, fault_view
 from benchmarks.acceptance import LATE_ADVICE, Acceptance
 from benchmarks.result import Distribution, Measurement, Series, SuiteResult
 from sizing.page_template import page_template
@@ -29,6 +29,16 @@ class SuiteView:
     result: SuiteResult
     charts: tuple[Chart, ...]
     times: tuple["Times", ...]
+
+    @property
+    def fault_groups(self) -> tuple[fault_view.FaultGroup, ...]:
+        """The suite's faults, by name."""
+        return fault_view.groups_of(self.result.faults)
+
+    @property
+    def fault_sums(self) -> tuple[fault_view.FaultSum, ...]:
+        """All of them together."""
+        return fault_view.sums_of(self.result.faults)
 
     @property
     def verdict(self) -> str:
@@ -66,6 +76,7 @@ def render_page(acceptance: Acceptance) -> str:
         criteria_count=len(judged),
         late_advice=LATE_ADVICE,
         number=number,
+        fault=fault_view,
     )
 
 
@@ -127,6 +138,11 @@ def charts_of(suite: SuiteResult, bounds: Mapping[str, float | None] | None = No
         repeats = suite.rate_points[0].repeats
         caption = f"Saturation: each point is {repeats} repeat{'s' if repeats > 1 else ''}, warm-up left out"
         found.append(_chart(charts.saturation_curve(suite.rate_points, name=f"saturation-{place}"), caption))
+    if suite.faults:
+        failed = fault_charts.failed_by_fault(suite.faults, name=f"failed-{place}")
+        found.append(_chart(failed, "Requests that failed, or whose answer was wrong, of all sent around each fault"))
+        silent = fault_charts.silence_by_fault(suite.faults, name=f"silence-{place}")
+        found.append(_chart(silent, "The longest silence of each stream that ran when the fault struck"))
     for key, title in CHART_TITLES.items():
         same = [distribution for distribution in suite.distributions if distribution.name.split()[-1] == key]
         if any(distribution.count for distribution in same):

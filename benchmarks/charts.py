@@ -43,8 +43,8 @@ LOG_TICKS_UP_TO_RATIO = 200  # beyond, powers of ten alone have room for their n
 
 def saturation_curve(points: Sequence[RatePoint], *, name: str = "saturation") -> str:
     """Delivered tokens/s and TTFT over the offered rate; saturated rates are hollow and red."""
-    with _figure(name) as (figure, result):
-        upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2], "hspace": 0.12})
+    with figure(name) as (drawn, result):
+        upper, lower = drawn.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2], "hspace": 0.12})
         offered = [point.offered_per_second for point in points]
         upper.plot(offered, [point.output_tokens_per_second for point in points], color=ONE, linewidth=1.6, zorder=2)
         lower.plot(offered, [point.ttft_p50_ms for point in points], color=TWO, linewidth=1.6, label="p50", zorder=2)
@@ -82,8 +82,8 @@ def saturation_curve(points: Sequence[RatePoint], *, name: str = "saturation") -
 
 def latency_cdf(distributions: Sequence[Distribution], *, title: str, name: str, bound: float | None = None) -> str:
     """Share of samples within a latency, one line per side."""
-    with _figure("cdf-" + name) as (figure, result):
-        axes = figure.subplots()
+    with figure("cdf-" + name) as (drawn, result):
+        axes = drawn.subplots()
         for colour, distribution in zip(SIDES, distributions, strict=False):
             shares = [share for share, _ in distribution.quantiles]
             values = [value for _, value in distribution.quantiles]
@@ -92,8 +92,8 @@ def latency_cdf(distributions: Sequence[Distribution], *, title: str, name: str,
         if bound is not None:
             axes.axvline(bound, color=BAD, linewidth=1, linestyle=":")
             axes.annotate("agreed", (bound, 94), xytext=(3, 0), textcoords="offset points", color=BAD, fontsize=8)
-        drawn = [value for distribution in distributions for _, value in distribution.quantiles if value > 0]
-        if drawn and max(drawn) > LOG_FROM_RATIO * min(drawn):
+        values = [value for distribution in distributions for _, value in distribution.quantiles if value > 0]
+        if values and max(values) > LOG_FROM_RATIO * min(values):
             axes.set_xscale("log")
         axes.set_xlabel(f"{title}, ms")
         axes.set_ylabel("% of samples within")
@@ -104,8 +104,8 @@ def latency_cdf(distributions: Sequence[Distribution], *, title: str, name: str,
 
 def intervals(measurements: Sequence[Measurement], *, title: str, name: str = "intervals") -> str:
     """Estimates with their 95 % intervals, one per row."""
-    with _figure(name, height=0.55 + 0.36 * len(measurements)) as (figure, result):
-        axes = figure.subplots()
+    with figure(name, height=0.55 + 0.36 * len(measurements)) as (drawn, result):
+        axes = drawn.subplots()
         for row, measured in enumerate(reversed(measurements)):
             low = measured.value if measured.low is None else measured.low
             high = measured.value if measured.high is None else measured.high
@@ -125,8 +125,8 @@ def intervals(measurements: Sequence[Measurement], *, title: str, name: str = "i
 
 def over_time(series: Sequence[Series], *, title: str, name: str) -> str:
     """Quantities of one unit over time."""
-    with _figure("series-" + name) as (figure, result):
-        axes = figure.subplots()
+    with figure("series-" + name) as (drawn, result):
+        axes = drawn.subplots()
         for colour, line in zip(SIDES, series, strict=False):
             axes.plot(
                 [at / 60 for at, _ in line.points], [value for _, value in line.points], color=colour, label=line.name
@@ -141,8 +141,8 @@ def over_time(series: Sequence[Series], *, title: str, name: str) -> str:
 def predicted_against_measured(predictions: Sequence[Prediction], *, name: str = "predictions") -> str:
     """Each measured number as a share of its prediction; the promised interval is the bar."""
     rows = [prediction for prediction in predictions if prediction.measured is not None and prediction.predicted]
-    with _figure(name, height=0.7 + 0.36 * max(len(rows), 1)) as (figure, result):
-        axes = figure.subplots()
+    with figure(name, height=0.7 + 0.36 * max(len(rows), 1)) as (drawn, result):
+        axes = drawn.subplots()
         ends: list[float] = []
         for row, prediction in enumerate(reversed(rows)):
             low = (prediction.predicted_low or prediction.predicted) / prediction.predicted * 100
@@ -170,7 +170,7 @@ def standalone(svg: str) -> str:
 
 
 @contextmanager
-def _figure(name: str, *, height: float = INCHES[1]) -> Iterator[tuple[Figure, list[str]]]:
+def figure(name: str, *, height: float = INCHES[1]) -> Iterator[tuple[Figure, list[str]]]:
     """A figure to draw on; the SVG stands in the list afterwards."""
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -193,12 +193,12 @@ def _figure(name: str, *, height: float = INCHES[1]) -> Iterator[tuple[Figure, l
     }
     result: list[str] = []
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(INCHES[0], height), layout="constrained")
-        yield figure, result
-        for axes in figure.axes:
+        drawn = Figure(figsize=(INCHES[0], height), layout="constrained")
+        yield drawn, result
+        for axes in drawn.axes:
             _plain_numbers(axes)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     result.append(_inline(buffer.getvalue(), name))
 
 

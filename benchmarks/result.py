@@ -72,19 +72,33 @@ class FaultResult(Part):
     arrangement: str = Field(
         default="appliance", description="what was broken: the appliance, or what stands beside it"
     )
+    held: bool | None = Field(default=None, description="everything agreed about it was seen; None = not judged")
     injected_seconds: float
+    struck_count: int = Field(default=1, description="runs in which it met the requests that it is about")
     requests: int
     failed: int
-    duplicated: int
-    lost_or_altered: int
+    failures: dict[str, int] = Field(default={}, description="how requests failed, by class")
+    new_requests: int = Field(default=0, description="requests that were due while it was broken")
+    new_failed: int = 0
+    duplicated: int = Field(description="requests in whose text a part came twice")
+    lost_or_altered: int = Field(description="requests in whose text a part is missing, foreign or different")
+    wrong: int = Field(default=0, description="answers that their clients took for whole and that were not")
+    truncated: int = Field(default=0, description="answers that had begun and broke off, with an error or without")
+    false_ends: int = Field(default=0, description="answers that said they were whole and were not")
     recovery_seconds: float | None = Field(description="until the first second from which nothing failed any more")
     ejected_seconds: float | None = Field(default=None, description="until the relay sent nothing there; None = unseen")
+    restarted_seconds: float | None = Field(
+        default=None, description="until it served again, from its mending, or from the strike where nobody mended it"
+    )
+    restarted_by_itself: bool | None = Field(default=None, description="whether the site mended it; None = unseen")
     in_flight: int = Field(default=0, description="streams that ran when the fault struck")
     broken_in_flight: int = Field(default=0, description="of these, how many did not end whole")
     gap_p50_seconds: float | None = Field(default=None, description="longest silence of each stream in flight, median")
     gap_p99_seconds: float | None = None
     gap_max_seconds: float | None = None
+    gap_agreed_seconds: float | None = Field(default=None, description="what 99 of 100 streams may feel")
     texts_compared: int = Field(default=0, description="texts held against an undisturbed control or a computed one")
+    texts_equal: int = Field(default=0, description="of these, whole and equal to the last character")
     used_tokens: dict[str, int] = Field(
         default={}, description="prompt + completion tokens of the run, by who counted: clients, ledger, spend"
     )

@@ -15,7 +15,14 @@ SuiteName = Literal["smoke", "agreed_load", "throughput", "gateway_overhead", "c
 LENGTH_SPREAD_RATIO = 0.3
 """Standard deviation of the lengths in the agreed load, as a share of their mean."""
 
-DEFAULT_SUITES: tuple[SuiteName, ...] = ("smoke", "agreed_load", "throughput", "gateway_overhead", "context")
+DEFAULT_SUITES: tuple[SuiteName, ...] = (
+    "smoke",
+    "agreed_load",
+    "throughput",
+    "gateway_overhead",
+    "context",
+    "failover",
+)
 
 
 class ObjectiveCriteria(Part):
@@ -118,6 +125,10 @@ class FailoverCriteria(Part):
 
     allowed_failed_ratio: float = Field(default=0.0, ge=0, lt=1)
     recovery_seconds: float = Field(default=30.0, gt=0)
+    new_requests_count: int = Field(
+        default=2000, ge=1, description="at least so many are due while something is broken, and none of them fails"
+    )
+    rate_per_second: float = Field(default=4.0, gt=0, description="of the load while the site's own hosts are broken")
 
 
 class AcceptanceCriteria(Part):

@@ -31,7 +31,7 @@ def accept_command(
     check: Annotated[Path | None, typer.Option(metavar="BUNDLE", help="only check a signed bundle")] = None,
     suite: Annotated[list[str] | None, typer.Option(metavar="NAME", help="only this suite; may be repeated")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="shorter than agreed; accepts nothing")] = False,
-    disturb: Annotated[bool, typer.Option("--disturb", help="also stop engines, to exercise fallbacks")] = False,
+    disturb: Annotated[bool, typer.Option("--disturb", help="also break the site: faults and fallbacks")] = False,
     gateway: Annotated[str | None, typer.Option(metavar="URL", help="ends in /v1; default: the plan's")] = None,
     engine: Annotated[str | None, typer.Option(metavar="URL", help="ends in /v1; default: the plan's")] = None,
     processes: Annotated[int, typer.Option(min=1, help="load processes")] = 1,

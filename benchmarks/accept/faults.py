@@ -1,24 +1,111 @@
 """Faults: what can be broken on a living site, and how it is mended. Fault results of an acceptance enter here and
 nowhere else: whoever adds a fault adds it to `faults_of`, and the failover suite, the report and its page have it.
+
+Where the inventory names a program that breaks hosts (`accept_fault_command`: the lab's own), everything of
+`lab_faults` is done. Elsewhere services are killed and frozen through Ansible, which needs a few seconds for each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle
 
 from benchmarks.accept.hosts import Hosts
+from benchmarks.failover.books import Book
+from benchmarks.failover.faults import AFTER_STALL_SECONDS, CRASH_GAP_SECONDS
+from benchmarks.failover.lab import Lab, gateway_spend, relay_ledgers
+from benchmarks.failover.lab_faults import Ground, lab_faults
 from benchmarks.load import Lengths, Target, Workload
+from benchmarks.null_process import ROOT
 from benchmarks.result import SuiteResult
 from benchmarks.running import Runner
 from benchmarks.suites.failover import Conditions, Fault, failover
-from sizing.plan import PlannedModel
+from sizing.plan import Plan, PlannedModel
 
 FALLBACK_QUESTION = "Do clients notice when every engine of a model is gone and its declared fallback answers?"
 RATE_PER_SECOND = 2.0
 SECONDS, STOP_AT_SECONDS, START_AT_SECONDS = 40.0, 8.0, 28.0
+DATABASE = "litellm"
 
 
-def faults_of(model: PlannedModel) -> Sequence[Fault]:  # noqa: ARG001  what can break depends on the model
-    """The faults that the failover suite injects for one model; none until engines can die unseen."""
-    return ()
+@dataclass(frozen=True, kw_only=True)
+class Breaking:
+    """What a site gives to whoever breaks it."""
+
+    plan: Plan
+    hosts: Hosts
+    database_host: str = ""
+    program: str = ""  # breaks hosts; empty = only services, through Ansible
+
+    @property
+    def lab(self) -> Lab | None:
+        """The arm that reaches hosts from outside, where there is one."""
+        return Lab(program=ROOT / self.program) if self.program else None
+
+
+def faults_of(model: PlannedModel, site: Breaking) -> Sequence[Fault]:
+    """The faults that the failover suite injects for one model; none where no second engine could go on."""
+    if len(model.deployments) < 2:  # noqa: PLR2004  one is broken, one is left
+        return ()
+    if site.lab is not None:
+        ground = Ground(lab=site.lab, plan=site.plan, model=model, database_host=site.database_host)
+        return lab_faults(ground)
+    return _service_faults(model, site)
+
+
+def books_of(site: Breaking) -> Sequence[Book]:
+    """Who counts besides the clients: read where hosts can be reached; the spend log is judged by the checklist."""
+    if site.lab is None:
+        return ()
+    spend = gateway_spend(site.lab, database_host=site.database_host, database=DATABASE)
+    return (relay_ledgers(site.lab, site.plan.gateway.hosts), spend)
+
+
+def _service_faults(model: PlannedModel, site: Breaking) -> Sequence[Fault]:
+    """An engine killed, an engine frozen, a relay killed."""
+    engines = [(place.host, f"vllm@{place.engine}.service") for place in model.deployments]
+    found = [
+        _signalled(site, "engine killed (kill -9)", engines, ("SIGKILL", "all"), _start(model, site), CRASH_GAP_SECONDS)
+    ]
+    relay = next((one for one in site.plan.gateway.relays if one.model == model.name), None)
+    if relay is not None:
+        silence = relay.stall_seconds + AFTER_STALL_SECONDS
+        thaw = _start(model, site, thawing=engines)
+        found.append(_signalled(site, "engine stopped (SIGSTOP)", engines, ("SIGSTOP", "all"), thaw, silence))
+        relays = [(host, f"relay@{relay.group}.service") for host in site.plan.gateway.hosts]
+        found.append(_signalled(site, "relay killed (kill -9)", relays, ("SIGKILL", "main"), lambda: None, None))
+    return found
+
+
+def _start(model: PlannedModel, site: Breaking, *, thawing: Sequence[tuple[str, str]] = ()) -> Callable[[], None]:
+    def start() -> None:
+        for host, unit in thawing:
+            _signal(site, host, unit, "SIGCONT", "all")
+        site.hosts.play("engine_state.yml", {"engine_model": model.name, "engine_state": "started"})
+
+    return start
+
+
+def _signalled(  # noqa: PLR0917  a table: name, where, how, mend, silence
+    site: Breaking,
+    name: str,
+    places: Sequence[tuple[str, str]],
+    signal: tuple[str, str],
+    mend: Callable[[], None],
+    gap_seconds: float | None,
+) -> Fault:
+    turn = cycle(places)
+    return Fault(
+        name=name,
+        inject=lambda: _signal(site, *next(turn), *signal),
+        heal=mend,
+        gap_seconds=gap_seconds,
+        streams_may_break=gap_seconds is None,  # those on a relay that dies
+    )
+
+
+def _signal(site: Breaking, host: str, unit: str, name: str, whom: str) -> None:
+    variables = {"signal_host": host, "signal_unit": unit, "signal_name": name, "signal_whom": whom}
+    site.hosts.play("service_signal.yml", variables)
 
 
 def exercise_fallback(run: Runner, target: Target, *, model: PlannedModel, hosts: Hosts) -> SuiteResult:

@@ -18,9 +18,11 @@ from benchmarks.null_process import ROOT
 from sizing.errors import SizingError
 
 NETWORK_VARIABLE = "accept_network_command"
+FAULT_VARIABLE = "accept_fault_command"
 _QUESTION = (
     "msg={{ {'master_key': vault_gateway_master_key | default(''), 'engine_key': vault_vllm_api_key | default(''), "
-    "'network': " + NETWORK_VARIABLE + " | default([])} }}"
+    "'network': " + NETWORK_VARIABLE + " | default([]), 'breaks': " + FAULT_VARIABLE + " | default(''), "
+    "'database': groups['postgres'] | default([]) | first | default('')} }}"
 )
 
 
@@ -35,6 +37,8 @@ class Inventory:
     master_key: str = field(repr=False)
     engine_key: str = field(repr=False)
     network: tuple[str, ...] = ()
+    fault_program: str = ""  # breaks and mends hosts, relative to the repository
+    database_host: str = ""
 
 
 def ask_inventory(site: Path) -> Inventory:
@@ -62,7 +66,13 @@ def ask_inventory(site: Path) -> Inventory:
         if not message[name]:
             raise BadLoad(f"{site}: {variable} is not set; make the secrets with `make vault SITE={site}`")
     network = tuple(str(word) for word in message["network"])
-    return Inventory(master_key=message["master_key"], engine_key=message["engine_key"], network=network)
+    return Inventory(
+        master_key=message["master_key"],
+        engine_key=message["engine_key"],
+        network=network,
+        fault_program=str(message["breaks"]),
+        database_host=str(message["database"]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

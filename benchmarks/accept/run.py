@@ -16,6 +16,8 @@ from benchmarks.accept.evidence import Seen, judge_items
 from benchmarks.accept.forecasts import forecasts
 from benchmarks.accept.hosts import Hosts, Inventory
 from benchmarks.accept.keys import Keys
+from benchmarks.accept.loopback_failover import SUBJECT as ON_LOOPBACK
+from benchmarks.accept.loopback_failover import loopback_failover
 from benchmarks.accept.predictions import predictions
 from benchmarks.accept.versions import machines, versions
 from benchmarks.accept.witness import Observer
@@ -117,6 +119,12 @@ class AcceptanceRun:
             def noted(runner: Runner) -> Runner:
                 return book.watching(runner, _secret_of)
 
+            breaking = faults.Breaking(
+                plan=plan,
+                hosts=observer.hosts,
+                database_host=self.inventory.database_host,
+                program=self.inventory.fault_program,
+            )
             means = Means(
                 light_runner=lambda directory: noted(inline_runner(directory)),
                 load_runner=lambda directory: noted(locust_runner(directory, processes=self.wanted.processes)),
@@ -128,6 +136,8 @@ class AcceptanceRun:
                 gateway_workers=plan.gateway.workers,
                 reached_an_engine=observer.reached_an_engine,
                 memory_of_services=observer.memory_of_services,
+                faults_of=lambda model: faults.faults_of(model, breaking),
+                books=faults.books_of(breaking),
                 tell=self.tell,
             )
             suites = self._suites(plan, agreed, means)
@@ -162,6 +172,12 @@ class AcceptanceRun:
             if reason:
                 found.append(agreed_suites.left_out(name, reason))
                 continue
+            if name == "failover":
+                found.append(self._loopback_failover(used, means))
+                if not self.wanted.disturb:
+                    reason = "left out on the site's own hosts: it breaks things there, so it runs only with --disturb"
+                    found.append(agreed_suites.left_out(name, reason, subject="on the site's hosts"))
+                    continue
             for model in agreed_suites.models_of(name, plan, used):
                 title = f"{name.replace('_', ' ')} on {model.name}"
                 self.tell(title)
@@ -170,13 +186,19 @@ class AcceptanceRun:
                 found.append(result)
         return found
 
+    def _loopback_failover(self, agreed: AcceptanceCriteria, means: Means) -> SuiteResult:
+        self.tell(f"failover {ON_LOOPBACK}: the relay, and LiteLLM's defaults beside it, before engines that break")
+        directory = means.raw / "histories" / "failover-loopback"
+        result = loopback_failover(directory, agreed.failover, capacity=means.capacity, tell=self.tell)
+        self.tell(f"failover {ON_LOOPBACK}: {result.verdict}, {result.duration_seconds:.0f} s")
+        prefix = directory.relative_to(means.raw.parent)
+        return result.model_copy(update={"histories": tuple(f"{prefix}/{name}" for name in result.histories)})
+
     def _why_not(self, name: SuiteName) -> str:
-        if self.wanted.suites:
-            return "" if name in self.wanted.suites else "left out by --suite"
-        if self.wanted.quick and name not in agreed_suites.QUICK_SUITES:
+        if self.wanted.suites and name not in self.wanted.suites:
+            return "left out by --suite"
+        if self.wanted.quick and (name == "failover" or not (self.wanted.suites or name in agreed_suites.QUICK_SUITES)):
             return "left out by --quick"
-        if name == "failover" and not self.wanted.disturb:
-            return "left out: it breaks things, so it runs only with --disturb"
         return ""
 
     def _fallbacks(self, plan: Plan, means: Means, hosts: Hosts) -> list[SuiteResult]:

@@ -1,9 +1,7 @@
 """Command line of the failover suite: which engines, what stands before them, how they are broken."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,20 +11,15 @@ import typer
 from benchmarks import suite_options as given
 from benchmarks.errors import BadLoad
 from benchmarks.failover import loopback
-from benchmarks.failover.control import Control, computed, measured
+from benchmarks.failover.arrangements import Arrangement, side_by_side
 from benchmarks.failover.faults import Trial
-from benchmarks.failover.site import Engine, Site
 from benchmarks.failover.vllm_process import VllmSettings
-from benchmarks.load import Lengths, Load, Workload
-from benchmarks.result import FaultResult, SuiteResult
-from benchmarks.running import Runner
+from benchmarks.load import Lengths, Workload
 from benchmarks.suite_carry_out import carry_out, tell
-from benchmarks.suites.failover import Conditions, Fault, failover
-from benchmarks.validity import Capacity
+from benchmarks.suites.failover import Conditions
 
 ENGINES = "Engines"
 FAULTS = "Faults"
-KEY_VARIABLE = loopback.KEY_VARIABLE
 
 
 class Kind(StrEnum):
@@ -34,19 +27,6 @@ class Kind(StrEnum):
 
     fault = "fault"
     vllm = "vllm"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arrangement:
-    """Engines with what may stand before them."""
-
-    model: str
-    max_model_len: int
-    key: str
-    engines: Sequence[Engine]
-    litellm: Path | None
-    trial: Trial
-    words: Sequence[str]
 
 
 def failover_command(
@@ -66,6 +46,10 @@ def failover_command(
             rich_help_panel=ENGINES,
         ),
     ] = None,
+    gateway: Annotated[
+        bool,
+        typer.Option("--gateway", help="LiteLLM, set as the role sets it, before the relay", rich_help_panel=ENGINES),
+    ] = False,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="only faults whose name contains this; may be repeated", rich_help_panel=FAULTS),
@@ -106,7 +90,9 @@ def failover_command(
         inject_at_seconds=inject_at,
         heal_at_seconds=heal_at,
     )
-    key = os.environ[KEY_VARIABLE] = loopback.fresh_key()
+    if gateway and beside is None:
+        raise BadLoad("--gateway needs LiteLLM's program: --beside")
+    key = os.environ[loopback.KEY_VARIABLE] = loopback.fresh_key()
     directory = (output or Path("results") / "failover").resolve()
     if (directory / "processes").exists():
         raise BadLoad(f"{directory}: holds a run already; name another --output")
@@ -126,100 +112,15 @@ def failover_command(
             running = stack.enter_context(loopback.vllm_engines(settings, cores))
         arrangement = Arrangement(
             model=model, max_model_len=window, key=key, engines=running, litellm=beside,
-            trial=Trial(stall_seconds=stall_seconds, repeats=repeats), words=fault or [],
+            trial=Trial(stall_seconds=stall_seconds, repeats=repeats), words=fault or [], whole_gateway=gateway,
         )  # fmt: skip
         manner = given.Manner(output=directory, processes=1, calibrate=calibrate, json=json_output)
         code = carry_out(
             "failover",
-            lambda run, capacity: _carry_out(run, capacity, directory / "processes", arrangement, conditions),
+            lambda run, capacity: side_by_side(
+                run, directory / "processes", arrangement, conditions, capacity=capacity, tell=tell
+            ),
             manner=manner,
             inline=True,
         )
     raise typer.Exit(code)
-
-
-def _carry_out(
-    run: Runner, capacity: Capacity | None, directory: Path, arrangement: Arrangement, conditions: Conditions
-) -> SuiteResult:
-    control: Control | None = None
-    results = []
-    for open_site in (_with_relay, _with_litellm):
-        with open_site(directory, arrangement) as site:
-            if site is None:
-                continue
-            if control is None:
-                control = _control(run, conditions.load(site.target, name="failover"), arrangement)
-            result = failover(
-                run,
-                site.target,
-                faults=chosen(site.faults, arrangement.words),
-                conditions=conditions,
-                control=control,
-                books=site.books,
-                arrangement=site.name,
-                capacity=capacity,
-                tell=lambda found: tell(line_of(found)),
-            )
-            results.append(result.model_copy(update={"measurements": tuple(site.meters())}))
-    first, *others = results
-    return first.model_copy(
-        update={
-            "faults": tuple(found for result in results for found in result.faults),
-            "objections": tuple(objection for result in results for objection in result.objections),
-            "histories": tuple(name for result in results for name in result.histories),
-            "duration_seconds": sum(result.duration_seconds for result in results),
-            "verdict": "invalid" if any(result.verdict == "invalid" for result in results) else first.verdict,
-            "notes": (*first.notes, *([] if others else ["LiteLLM's defaults were not run beside: no --beside"])),
-        }
-    )
-
-
-@contextmanager
-def _with_relay(directory: Path, given: Arrangement) -> Iterator[Site | None]:
-    with loopback.relay_site(
-        directory / "relay", given.engines, model=given.model, max_model_len=given.max_model_len, key=given.key,
-        trial=given.trial,
-    ) as site:  # fmt: skip
-        yield site
-
-
-@contextmanager
-def _with_litellm(directory: Path, given: Arrangement) -> Iterator[Site | None]:
-    if given.litellm is None:
-        yield None
-        return
-    with loopback.litellm_site(
-        given.litellm, directory / "litellm", given.engines, model=given.model, key=given.key, trial=given.trial
-    ) as site:
-        yield site
-
-
-def _control(run: Runner, load: Load, arrangement: Arrangement) -> Control:
-    if arrangement.model == loopback.FAULT_MODEL:
-        return computed(load, character={"max_model_len": arrangement.max_model_len})
-    return measured(run, load)
-
-
-def chosen(faults: Sequence[Fault], words: Sequence[str]) -> list[Fault]:
-    """Those whose name contains one of the words; all without any."""
-    found = [fault for fault in faults if not words or any(word in fault.name for word in words)]
-    if not found:
-        raise BadLoad(
-            f"no fault is named like {', '.join(words)}; there are {', '.join(fault.name for fault in faults)}"
-        )
-    return found
-
-
-def line_of(found: FaultResult) -> str:
-    """One fault's result as a line of progress."""
-    return (
-        f"{found.arrangement}: {found.name}: {found.failed} of {found.requests} failed; {found.broken_in_flight} of "
-        f"{found.in_flight} in flight broken; silence p50 {_seconds(found.gap_p50_seconds)}, "
-        f"p99 {_seconds(found.gap_p99_seconds)}, longest {_seconds(found.gap_max_seconds)}; "
-        f"ejected after {_seconds(found.ejected_seconds)}; {found.texts_compared} texts compared, "
-        f"{found.duplicated} doubled, {found.lost_or_altered} lost or altered"
-    )
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} s"

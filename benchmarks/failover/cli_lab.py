@@ -8,7 +8,8 @@ import typer
 
 from benchmarks import suite_options as given
 from benchmarks.errors import BadLoad
-from benchmarks.failover.cli import FAULTS, chosen, line_of
+from benchmarks.failover.arrangements import chosen, line_of
+from benchmarks.failover.cli import FAULTS
 from benchmarks.failover.control import measured
 from benchmarks.failover.lab import Lab, gateway_spend, relay_ledgers
 from benchmarks.failover.lab_faults import Ground, lab_faults

@@ -22,10 +22,11 @@ class Silence:
     maximum: float | None
 
 
-def in_flight(records: Sequence[Record], *, at_seconds: float) -> list[Record]:
-    """Requests that had been sent and were not over."""
+def in_flight(records: Sequence[Record], *, at_seconds: float, until_seconds: float | None = None) -> list[Record]:
+    """Requests that had been sent and were not over, at that instant or some time between the two."""
     at = at_seconds * NANOSECONDS
-    return [record for record in records if 0 < record.sent_ns <= at < record.ended_ns]
+    until = at if until_seconds is None else until_seconds * NANOSECONDS
+    return [record for record in records if 0 < record.sent_ns <= until and record.ended_ns > at]
 
 
 def longest_silence(record: Record, *, since_seconds: float) -> float | None:

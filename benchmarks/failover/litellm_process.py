@@ -1,19 +1,20 @@
-"""LiteLLM process: the gateway as it is without settings, straight before the engines: what stands beside."""
+"""LiteLLM process: a gateway of this machine without a database, with the settings that it is given."""
 
 import contextlib
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import yaml
 
-from benchmarks.failover.site import Engine, eventually
+from benchmarks.failover.litellm_settings import ENGINE_KEY, MASTER_KEY
+from benchmarks.failover.site import eventually
 
 START_SECONDS = 120.0
 ASK_SECONDS = 2.0
@@ -21,36 +22,17 @@ END_SECONDS = 10.0
 
 
 class LiteLlmProcess:
-    """LiteLLM with a model list and a key, and nothing else. Also a context."""
+    """One gateway. Also a context."""
 
-    def __init__(self, program: Path, directory: Path, engines: Sequence[Engine], *, model: str, key: str) -> None:
+    def __init__(self, program: Path, directory: Path, settings: Mapping[str, Any], *, key: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = int(free.getsockname()[1])
         self.address, self._log = f"http://127.0.0.1:{self._port}", directory / "litellm.log"
         config = directory / "litellm.yaml"
-        config.write_text(
-            yaml.safe_dump(
-                {
-                    "model_list": [
-                        {
-                            "model_name": model,
-                            "litellm_params": {
-                                "model": f"hosted_vllm/{model}",
-                                "api_base": f"{engine.address}/v1",
-                                "api_key": "os.environ/ENGINE_API_KEY",
-                            },
-                            "model_info": {"id": engine.name},
-                        }
-                        for engine in engines
-                    ],
-                    "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
-                }
-            ),
-            encoding="utf-8",
-        )
+        config.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
         command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(self._port)]
-        own = {"ENGINE_API_KEY": key, "LITELLM_MASTER_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        own = {ENGINE_KEY: key, MASTER_KEY: key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.failover.books import Book
 from benchmarks.failover.faults import Trial, faults_of
 from benchmarks.failover.litellm_process import LiteLlmProcess
+from benchmarks.failover.litellm_settings import defaults, of_the_appliance
 from benchmarks.failover.relay_process import RelayProcess
 from benchmarks.failover.site import Engine, Site, process_meters
 from benchmarks.failover.vllm_process import VllmProcess, VllmSettings
@@ -18,7 +19,7 @@ from benchmarks.suites.failover import APPLIANCE, Fault
 
 DEFAULTS = "LiteLLM's defaults"
 FAULT_MODEL, FAULT_MODEL_LEN = "fault", 8192
-KEY_VARIABLE = "LLM_API_KEY"
+KEY_VARIABLE = "LLM_LOOPBACK_KEY"
 
 
 @contextmanager
@@ -47,13 +48,29 @@ def vllm_engines(settings: VllmSettings, cores: Sequence[str]) -> Iterator[list[
 
 @contextmanager
 def relay_site(
-    directory: Path, engines: Sequence[Engine], *, model: str, max_model_len: int, key: str, trial: Trial
+    directory: Path,
+    engines: Sequence[Engine],
+    *,
+    model: str,
+    max_model_len: int,
+    key: str,
+    trial: Trial,
+    litellm: Path | None = None,
 ) -> Iterator[Site]:
-    """The appliance's arrangement before these engines."""
+    """The appliance's arrangement before these engines; with LiteLLM before the relay where its program is given."""
     replicas = {engine.name: engine.address for engine in engines}
     tuning = {"stall_seconds": trial.stall_seconds}
-    with RelayProcess(directory, replicas, model=model, key=key, max_model_len=max_model_len, tuning=tuning) as relay:
+    with ExitStack() as stack:
+        relay = stack.enter_context(
+            RelayProcess(directory, replicas, model=model, key=key, max_model_len=max_model_len, tuning=tuning)
+        )
         relay.ready()
+        address = relay.address
+        if litellm is not None:
+            settings = of_the_appliance(relay.address, model=model, max_model_len=max_model_len)
+            gateway = stack.enter_context(LiteLlmProcess(litellm, directory / "gateway", settings, key=key))
+            gateway.ready()
+            address = gateway.address
 
         def ejected(engine: Engine) -> bool:
             return relay.state_of(engine.name) == "ejected"
@@ -64,7 +81,7 @@ def relay_site(
         lost = Fault(name="relay killed (kill -9)", inject=relay.kill, streams_may_break=True, repeats=trial.repeats)
         yield Site(
             name=APPLIANCE,
-            target=Target(base_url=f"{relay.address}/v1", model=model, key_variable=KEY_VARIABLE),
+            target=Target(base_url=f"{address}/v1", model=model, key_variable=KEY_VARIABLE),
             faults=[*faults_of(engines, dataclasses.replace(trial, ejected=ejected, outstanding=outstanding)), lost],
             books=[Book(name="relay ledger", read=relay.entries)],
             meters=lambda: process_meters("relay", lambda: relay.process),
@@ -76,7 +93,7 @@ def litellm_site(
     program: Path, directory: Path, engines: Sequence[Engine], *, model: str, key: str, trial: Trial
 ) -> Iterator[Site]:
     """What stands beside: LiteLLM with its defaults before the same engines."""
-    with LiteLlmProcess(program, directory, engines, model=model, key=key) as gateway:
+    with LiteLlmProcess(program, directory, defaults(engines, model=model), key=key) as gateway:
         gateway.ready()
         yield Site(
             name=DEFAULTS,

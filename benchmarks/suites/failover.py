@@ -6,28 +6,28 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from benchmarks.check_history import Defect, check
-from benchmarks.failover.books import Account, Audit, Book
+from benchmarks.check_history import Defect, check, reference_of
+from benchmarks.failover.books import Audit, Book
 from benchmarks.failover.control import Control
-from benchmarks.failover.effects import in_flight, longest_silence, recovery_seconds, silence_of
+from benchmarks.failover.effects import in_flight, longest_silence, recovery_seconds
+from benchmarks.failover.findings import Findings, Restart, criteria_of, none_of_the_new_failed, result_of
 from benchmarks.history import History
 from benchmarks.load import Arrivals, Load, Target, Workload
-from benchmarks.metrics import samples_of, summarize
+from benchmarks.metrics import samples_of
 from benchmarks.record import OK, Record
 from benchmarks.result import Criterion, FaultResult, SuiteResult
 from benchmarks.running import Runner
-from benchmarks.suites.outcome import Logbook, distributions, no_failures
+from benchmarks.suites.outcome import Logbook, distributions
 from benchmarks.validity import Capacity
 
 QUESTION = "What do clients see while something breaks, and how soon is it over?"
 APPLIANCE = "appliance"
 GAP_SECONDS = 5.0
-TEXT_RULES = {"missing", "foreign", "altered"}
-FALSE_ENDS = {"done_after_error", "unfinished", "false_success"}
 THREAD_SECONDS = 600.0
 POLL_SECONDS = 0.1
+BACK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Fault:
     new_may_fail_seconds: float = 0.0  # from the injection on
     hits_running: bool = True  # it proves something only if requests were under way when it struck
     repeats: int = 1
-    ejected: Callable[[], bool] | None = None  # asked from the injection on
+    ejected: Callable[[], bool] | None = None  # asked from the injection on, until it has come back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,7 @@ class Conditions:
     gap_seconds: float = GAP_SECONDS
     allowed_failed_ratio: float = 0.0
     agreed_recovery_seconds: float | None = None
+    agreed_new_requests: int | None = None  # so many over all faults, and none of them failed
 
     def load(self, target: Target, *, name: str) -> Load:
         """The load: the same prompts at the same instants whatever breaks."""
@@ -72,22 +73,13 @@ class Conditions:
         )
 
 
-@dataclass(kw_only=True)
-class Trial:
-    """All repeats of one fault."""
+@dataclass(frozen=True, kw_only=True)
+class Strike:
+    """When it was broken, in seconds of the run: the action begins, is over; somebody begins to mend it."""
 
-    fault: Fault
-    injected: list[float] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
-    hit: list[Record] = field(default_factory=list)
-    silences: list[float] = field(default_factory=list)
-    defects: list[Defect] = field(default_factory=list)
-    recoveries: list[float | None] = field(default_factory=list)
-    ejections: list[float | None] = field(default_factory=list)
-    compared: int = 0
-    struck_count: int = 0  # runs in which the fault met the requests that it is about
-    excused: set[str] = field(default_factory=set)  # request ids whose failure was agreed to be possible
-    accounts: list[Account] = field(default_factory=list)
+    begun: float
+    done: float
+    mended: float
 
 
 def failover(
@@ -113,49 +105,75 @@ def failover(
     results: list[FaultResult] = []
     everything: list[Record] = []
     for fault in faults:
-        trial = Trial(fault=fault)
+        gap = conditions.gap_seconds if fault.gap_seconds is None else fault.gap_seconds
+        found = Findings(name=fault.name, repeats=fault.repeats, gap_seconds=gap, hits_running=fault.hits_running)
         fault.prepare()
         try:
             for repeat in range(fault.repeats):
                 name = "-".join(["failover", arrangement, fault.name, str(repeat)])
                 load = conditions.load(target, name=re.sub(r"[^A-Za-z0-9._-]+", "-", name))
                 audit = Audit(books)
-                history, injected = _broken_run(run, load, trial, conditions)
-                _note(trial, book.add(history), injected, conditions, control)
-                trial.accounts.extend(audit.close(history))
+                history, strike = _broken_run(run, load, fault, found, conditions)
+                _note(found, book.add(history), strike, fault, conditions, control)
+                found.accounts.extend(audit.close(history))
         finally:
             fault.clean()
-        results.append(_result(trial, arrangement))
-        tell(results[-1])
-        everything.extend(trial.records)
+        result = result_of(found, arrangement)
         if arrangement == APPLIANCE:
-            criteria.extend(_criteria(trial, results[-1], conditions, compares=control is not None))
+            judged = criteria_of(
+                found,
+                result,
+                allowed_failed_ratio=conditions.allowed_failed_ratio,
+                agreed_recovery_seconds=conditions.agreed_recovery_seconds,
+                compares=control is not None,
+            )
+            criteria.extend(judged)
+            result = result.model_copy(update={"held": all(criterion.passed for criterion in judged)})
+        results.append(result)
+        tell(result)
+        everything.extend(found.records)
+    if arrangement == APPLIANCE and conditions.agreed_new_requests is not None:
+        criteria.append(none_of_the_new_failed(results, at_least=conditions.agreed_new_requests))
     return book.result(criteria, faults=results, distributions=distributions(samples_of(everything)))
 
 
-def _broken_run(run: Runner, load: Load, trial: Trial, conditions: Conditions) -> tuple[History, float | None]:
-    """The history and the second at which the fault struck; None = the load was over before."""
-    fault = trial.fault
+def _broken_run(
+    run: Runner, load: Load, fault: Fault, found: Findings, conditions: Conditions
+) -> tuple[History, Strike | None]:
+    """The history and when the fault struck; None = the load was over before."""
     over = threading.Event()
-    struck: list[float] = []
+    times: list[float] = []
     trouble: list[Exception] = []
 
     def breaking() -> None:
         if over.wait(conditions.inject_at_seconds):
             return
+        begun = time.monotonic()
+        back: float | None = None
+        ejected = False
         try:
-            struck.append(time.time())
+            times.append(time.time())
             fault.inject()
+            times.append(time.time())
             until = time.monotonic() + conditions.heal_at_seconds - conditions.inject_at_seconds
             if fault.ejected is not None:
-                trial.ejections.append(_seconds_until(fault.ejected, over, until))
+                ejected = _await(fault.ejected, over, until)
+                found.ejections.append(time.monotonic() - begun if ejected else None)
+                if ejected and _await(lambda: not _asked(fault), over, until):
+                    back = time.monotonic() - begun
             over.wait(until - time.monotonic())
         except Exception as error:  # noqa: BLE001  raised again below, where somebody listens
             trouble.append(error)
+        mending = time.monotonic()
+        times.append(time.time())
         try:
             fault.heal()
+            if ejected and back is None and _await(lambda: not _asked(fault), None, mending + BACK_SECONDS):
+                found.restarts.append(Restart(seconds=time.monotonic() - mending, by_itself=False))
         except Exception as error:  # noqa: BLE001
             trouble.append(error)
+        if back is not None:
+            found.restarts.append(Restart(seconds=back, by_itself=True))
 
     thread = threading.Thread(target=breaking, daemon=True)
     thread.start()
@@ -164,130 +182,67 @@ def _broken_run(run: Runner, load: Load, trial: Trial, conditions: Conditions) -
     thread.join(THREAD_SECONDS)
     if trouble:
         raise trouble[0]
-    return history, struck[0] - history.started_at if struck else None
+    if not times:
+        return history, None
+    begun, done, mended = (at - history.started_at for at in times)
+    return history, Strike(begun=begun, done=done, mended=mended)
 
 
-def _seconds_until(check: Callable[[], bool], over: threading.Event, until: float) -> float | None:
-    """How long it took; None = not before the end."""
-    started = time.monotonic()
+def _asked(fault: Fault) -> bool:
+    return fault.ejected is not None and fault.ejected()
+
+
+def _await(check: Callable[[], bool], over: threading.Event | None, until: float) -> bool:
+    """Whether it became so in time, and before the load was over."""
     while not check():
-        if time.monotonic() > until or over.wait(POLL_SECONDS):
-            return None
-    return time.monotonic() - started
+        if time.monotonic() > until or (over is not None and over.is_set()):
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
 
 
-def _note(
-    trial: Trial, history: History, struck: float | None, conditions: Conditions, control: Control | None
+def _note(  # noqa: PLR0917  handed through
+    found: Findings,
+    history: History,
+    strike: Strike | None,
+    fault: Fault,
+    conditions: Conditions,
+    control: Control | None,
 ) -> None:
-    """Adds one run to the trial."""
-    fault = trial.fault
+    """Adds one run to the findings."""
     records = list(history.records)
-    injected = conditions.inject_at_seconds if struck is None else struck
-    verdict = check(
-        history,
-        gap_seconds=conditions.gap_seconds if fault.gap_seconds is None else fault.gap_seconds,
-        reference=None if control is None else control.texts,
-    )
-    hit = in_flight(records, at_seconds=injected)
-    excused = {record.request_id for record in hit} if fault.streams_may_break else set()
-    afterwards = any(record.intended_ns / 1e9 >= injected for record in records)
-    trial.struck_count += struck is not None and bool(hit if fault.hits_running else afterwards)
-    until = injected + fault.new_may_fail_seconds
-    excused |= {record.request_id for record in records if injected <= record.intended_ns / 1e9 < until}
-    trial.injected.append(injected)
-    trial.records += records
-    trial.hit += hit
-    silences = (longest_silence(record, since_seconds=injected) for record in hit)
-    trial.silences += [seconds for seconds in silences if seconds is not None]
-    trial.defects += verdict.defects
-    trial.compared += verdict.evidence.get("reference", 0) + verdict.evidence.get("numbered", 0)
-    trial.excused |= {record.request_id for record in records if record.outcome != OK} & excused
-    trial.recoveries.append(recovery_seconds(records, injected_seconds=injected))
+    planned = conditions.inject_at_seconds
+    at = strike or Strike(begun=planned, done=planned, mended=planned)
+    verdict = check(history, gap_seconds=found.gap_seconds, reference=None if control is None else control.texts)
+    hit = in_flight(records, at_seconds=at.begun, until_seconds=at.done)
+    fresh = _due(records, at.done, at.mended)
+    may_fail = hit if fault.streams_may_break else []
+    may_fail = [*may_fail, *_due(records, at.begun, at.begun + fault.new_may_fail_seconds)]
+    excused = {record.request_id for record in may_fail if record.outcome != OK}
+    afterwards = any(record.intended_ns / 1e9 >= at.begun for record in records)
+    found.struck_count += strike is not None and bool(hit if fault.hits_running else afterwards)
+    found.injected.append(at.begun)
+    found.records += records
+    found.hit += hit
+    found.fresh += [record for record in fresh if record.request_id not in excused]
+    silences = ((record.request_id, longest_silence(record, since_seconds=at.begun)) for record in hit)
+    found.silences |= {name: seconds for name, seconds in silences if seconds is not None}
+    found.defects += verdict.defects
+    compared = verdict.evidence.get("reference", 0) + verdict.evidence.get("numbered", 0)
+    found.compared += compared
+    found.equal += _equal(history, control) if control is not None else compared - len(_wrong(verdict.defects))
+    found.excused |= excused
+    found.recoveries.append(recovery_seconds(records, injected_seconds=at.begun))
 
 
-def _result(trial: Trial, arrangement: str) -> FaultResult:
-    silence = silence_of(trial.silences)
-    wrong = {defect.request_id for defect in trial.defects if defect.rule in TEXT_RULES | {"duplicate"} | FALSE_ENDS}
-    failed = [record for record in trial.records if record.outcome != OK]
-    ejections = [seconds for seconds in trial.ejections if seconds is not None]
-    known = [seconds for seconds in trial.recoveries if seconds is not None]
-    return FaultResult(
-        name=trial.fault.name,
-        arrangement=arrangement,
-        injected_seconds=trial.injected[0],
-        requests=len(trial.records),
-        failed=len(failed),
-        duplicated=len({defect.request_id for defect in trial.defects if defect.rule == "duplicate"}),
-        lost_or_altered=len({defect.request_id for defect in trial.defects if defect.rule in TEXT_RULES}),
-        recovery_seconds=max(known) if len(known) == len(trial.recoveries) else None,
-        ejected_seconds=max(ejections) if ejections and len(ejections) == len(trial.ejections) else None,
-        in_flight=len(trial.hit),
-        broken_in_flight=sum(record.outcome != OK or record.request_id in wrong for record in trial.hit),
-        gap_p50_seconds=silence.p50,
-        gap_p99_seconds=silence.p99,
-        gap_max_seconds=silence.maximum,
-        texts_compared=trial.compared,
-        used_tokens=_used(trial.accounts),
-        repeats=trial.fault.repeats,
-    )
+def _due(records: Sequence[Record], since: float, until: float) -> list[Record]:
+    return [record for record in records if since <= record.intended_ns / 1e9 < until]
 
 
-def _used(accounts: Sequence[Account]) -> dict[str, int]:
-    used: dict[str, int] = {}
-    for account in accounts:
-        used[account.book] = used.get(account.book, 0) + account.book_tokens
-    if accounts:
-        first = accounts[0].book
-        used["clients"] = sum(account.clients_tokens for account in accounts if account.book == first)
-    return used
+def _equal(history: History, control: Control) -> int:
+    """Whole answers whose text is the expected one."""
+    return sum(control.texts.get(key) == text for key, text in reference_of(history).items())
 
 
-def _criteria(trial: Trial, result: FaultResult, conditions: Conditions, *, compares: bool) -> list[Criterion]:
-    fault = trial.fault
-    judged = [record for record in trial.records if record.request_id not in trial.excused]
-    found = [
-        _struck(trial),
-        no_failures(summarize(judged), allowed_ratio=conditions.allowed_failed_ratio),
-        _whole(trial, compares=compares),
-    ]
-    if conditions.agreed_recovery_seconds is not None:
-        limit, seconds = conditions.agreed_recovery_seconds, result.recovery_seconds
-        seen = "not within the run" if seconds is None else f"{seconds:.1f} s"
-        passed = seconds is not None and seconds <= limit
-        found.append(Criterion(name="recovery", agreed=f"within {limit:g} s", seen=seen, passed=passed))
-    for name in dict.fromkeys(account.book for account in trial.accounts):
-        accounts = [account for account in trial.accounts if account.book == name]
-        wrong = [account for account in accounts if not account.equal]
-        seen = wrong[0].sentence if wrong else f"equal in {sum(account.requests for account in accounts)} requests"
-        found.append(
-            Criterion(name=f"{name} equals the clients' usage", agreed="to the token", seen=seen, passed=not wrong)
-        )
-    return [criterion.model_copy(update={"name": f"{fault.name}: {criterion.name}"}) for criterion in found]
-
-
-def _struck(trial: Trial) -> Criterion:
-    """A fault that hit nothing would prove nothing."""
-    return Criterion(
-        name="it struck while requests ran" if trial.fault.hits_running else "requests came after it struck",
-        agreed=f"in each of {trial.fault.repeats} runs",
-        seen=f"in {trial.struck_count}, {len(trial.hit)} requests under way",
-        passed=trial.struck_count == trial.fault.repeats,
-    )
-
-
-def _whole(trial: Trial, *, compares: bool) -> Criterion:
-    """Text, order, ends and silences of everything that was not agreed to break."""
-    rules = TEXT_RULES | FALSE_ENDS | {"duplicate", "gap"}
-    found = [
-        defect
-        for defect in trial.defects
-        if defect.rule in rules and not (defect.rule == "gap" and defect.request_id in trial.excused)
-    ]
-    return Criterion(
-        name="texts whole and in order, no false end, no long silence",
-        agreed="no defect",
-        seen=f"{len(found)} defects"
-        + (f", first: {found[0].rule}, {found[0].sentence}" if found else "")
-        + (f"; {trial.compared} texts compared" if compares else ""),
-        passed=not found and (trial.compared > 0 or not compares),
-    )
+def _wrong(defects: Sequence[Defect]) -> set[str]:
+    return {defect.request_id for defect in defects}
