@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.failover.books import Book
-from benchmarks.failover.control import measured
+from benchmarks.accept.faults import MANY, Breaking, break_hosts
 from benchmarks.load import Lengths, Target, Workload
 from benchmarks.metrics import Objective
 from benchmarks.probes import MemoryOf
@@ -16,7 +15,6 @@ from benchmarks.result import SuiteResult
 from benchmarks.running import Runner, retrying
 from benchmarks.suites.agreed_load import agreed_load
 from benchmarks.suites.context import context
-from benchmarks.suites.failover import Conditions, Fault, failover
 from benchmarks.suites.gateway_overhead import gateway_overhead
 from benchmarks.suites.gateway_scaling import Scaling
 from benchmarks.suites.smoke import PROMPT, smoke
@@ -36,7 +34,6 @@ SMOKE_PROMPT_PARTS = 8
 """Smoke's longest prompt, by our estimate, is this part of what a model takes."""
 RETRIES = 2
 SCALING_SECONDS = 10.0
-FAILOVER_OUTPUT_TOKENS = 256  # long enough to be under way when something breaks
 FEWEST_LOOKS = 10
 """At the memory of the services in one soak: fewer say nothing about a slope."""
 
@@ -58,8 +55,7 @@ class Means:
     gateway_workers: int
     reached_an_engine: Callable[[str], bool]
     memory_of_services: MemoryOf
-    faults_of: Callable[[PlannedModel], Sequence[Fault]]
-    books: Sequence[Book]
+    breaking: Breaking
     tell: Callable[[str], None]
 
 
@@ -266,23 +262,15 @@ def _soak(job: _Job) -> SuiteResult:
 
 def _failover(job: _Job) -> SuiteResult:
     """On the site's own hosts; `loopback_failover` is the part that breaks nothing there."""
-    faults, agreed = job.means.faults_of(job.model), job.criteria.failover
-    if not faults:
+    if len(job.model.deployments) < MANY:
         return left_out("failover", f"{job.model.name} has one engine: nothing could go on without it")
-    output = Lengths(mean_tokens=min(FAILOVER_OUTPUT_TOKENS, job.model.max_output_tokens), spread_ratio=0)
-    conditions = Conditions(
-        workload=job.workload.model_copy(update={"output": output, "ignore_eos": True, "unstreamed_ratio": 0.2}),
-        rate_per_second=agreed.rate_per_second,
-        allowed_failed_ratio=agreed.allowed_failed_ratio,
-        agreed_recovery_seconds=agreed.recovery_seconds,
-    )
-    return failover(
-        job.light,  # starts at once and runs once, so that faults strike when they should
+    return break_hosts(
+        job.means.light_runner(job.directory),  # starts at once and only once: a fault strikes when it should
         job.target,
-        faults=faults,
-        conditions=conditions,
-        control=measured(job.light, conditions.load(job.target, name="failover")),
-        books=job.means.books,
+        model=job.model,
+        workload=job.workload,
+        agreed=job.criteria.failover,
+        site=job.means.breaking,
         capacity=job.means.capacity,
     )
 

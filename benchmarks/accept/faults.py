@@ -11,6 +11,7 @@ from itertools import cycle
 
 from benchmarks.accept.hosts import Hosts
 from benchmarks.failover.books import Book
+from benchmarks.failover.control import measured
 from benchmarks.failover.faults import AFTER_STALL_SECONDS, CRASH_GAP_SECONDS
 from benchmarks.failover.lab import Lab, gateway_spend, relay_ledgers
 from benchmarks.failover.lab_faults import Ground, lab_faults
@@ -19,12 +20,16 @@ from benchmarks.null_process import ROOT
 from benchmarks.result import SuiteResult
 from benchmarks.running import Runner
 from benchmarks.suites.failover import Conditions, Fault, failover
+from benchmarks.validity import Capacity
+from sizing.acceptance_criteria import FailoverCriteria
 from sizing.plan import Plan, PlannedModel
 
 FALLBACK_QUESTION = "Do clients notice when every engine of a model is gone and its declared fallback answers?"
 RATE_PER_SECOND = 2.0
 SECONDS, STOP_AT_SECONDS, START_AT_SECONDS = 40.0, 8.0, 28.0
 DATABASE = "litellm"
+MANY = 2  # engines: one is broken, one is left
+OUTPUT_TOKENS, UNSTREAMED_RATIO = 256, 0.2  # long enough to be under way when something breaks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +49,43 @@ class Breaking:
 
 def faults_of(model: PlannedModel, site: Breaking) -> Sequence[Fault]:
     """The faults that the failover suite injects for one model; none where no second engine could go on."""
-    if len(model.deployments) < 2:  # noqa: PLR2004  one is broken, one is left
+    if len(model.deployments) < MANY:
         return ()
     if site.lab is not None:
         ground = Ground(lab=site.lab, plan=site.plan, model=model, database_host=site.database_host)
         return lab_faults(ground)
     return _service_faults(model, site)
+
+
+def break_hosts(
+    run: Runner,
+    target: Target,
+    *,
+    model: PlannedModel,
+    workload: Workload,
+    agreed: FailoverCriteria,
+    site: Breaking,
+    capacity: Capacity | None,
+) -> SuiteResult:
+    """Every fault of one model, its texts held against two undisturbed runs."""
+    output = Lengths(mean_tokens=min(OUTPUT_TOKENS, model.max_output_tokens), spread_ratio=0)
+    conditions = Conditions(
+        workload=workload.model_copy(
+            update={"output": output, "ignore_eos": True, "unstreamed_ratio": UNSTREAMED_RATIO}
+        ),
+        rate_per_second=agreed.rate_per_second,
+        allowed_failed_ratio=agreed.allowed_failed_ratio,
+        agreed_recovery_seconds=agreed.recovery_seconds,
+    )
+    return failover(
+        run,
+        target,
+        faults=faults_of(model, site),
+        conditions=conditions,
+        control=measured(run, conditions.load(target, name="failover")),
+        books=books_of(site),
+        capacity=capacity,
+    )
 
 
 def books_of(site: Breaking) -> Sequence[Book]:

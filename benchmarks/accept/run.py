@@ -136,8 +136,7 @@ class AcceptanceRun:
                 gateway_workers=plan.gateway.workers,
                 reached_an_engine=observer.reached_an_engine,
                 memory_of_services=observer.memory_of_services,
-                faults_of=lambda model: faults.faults_of(model, breaking),
-                books=faults.books_of(breaking),
+                breaking=breaking,
                 tell=self.tell,
             )
             suites = self._suites(plan, agreed, means)
