@@ -91,6 +91,7 @@ def crowd_command(
                 key=key,
                 log_directory=directory / "processes",
                 step_seconds=itl_ms / 1000,
+                forked=True,
                 options=("--max-num-seqs", str(streams), "--generation-config", "vllm"),
             )
             cores = [str(number % (os.cpu_count() or 1)) for number in range(count)]
