@@ -16,8 +16,8 @@ LEDGER_DIRECTORY = "/var/lib/relay/ledger"
 SPEND_SETTLE_SECONDS = 120.0
 PROOF = "proof-"  # with it begin request ids of a gateway that proves itself (plugins/modules/generated_token.py)
 SPEND_QUERY = (
-    """select request_id, prompt_tokens, completion_tokens from "LiteLLM_SpendLogs" where status = 'success' """
-    f"and request_id not like '%{PROOF}%'"
+    """select request_id, prompt_tokens, completion_tokens from "LiteLLM_SpendLogs" """
+    "where status = 'success' and request_id not like '%proof-%'"
 )
 SIGNAL_MEMBER = """
 import os, pathlib, signal, subprocess, sys
