@@ -213,6 +213,8 @@ def _lengths_of(tokens: list[int]) -> Lengths:
 
 
 def _check_load(demand: Demand) -> None:
+    if demand.think_seconds is not None and demand.people_count is None:
+        raise SizingError("--think-seconds belongs to --people; requests in flight and rates do not think")
     loads = [
         name
         for name, value in (
@@ -227,8 +229,6 @@ def _check_load(demand: Demand) -> None:
         raise SizingError(f"give one of --users, --people, --rate: {said}")
     if demand.people_count is not None and demand.think_seconds is None:
         raise SizingError("--people needs --think-seconds: how long a person reads and types between two answers")
-    if demand.think_seconds is not None and demand.people_count is None:
-        raise SizingError("--think-seconds belongs to --people; requests in flight and rates do not think")
     if demand.think_seconds is not None and not 0 <= demand.think_seconds <= LONGEST_THINKING_SECONDS:
         raise SizingError(f"--think-seconds is {demand.think_seconds:g}; it must lie between 0 and a day")
     if demand.people_count is not None and not 1 <= demand.people_count <= MOST_PEOPLE:

@@ -168,5 +168,5 @@ def over_text(seen_ms: float, wished_ms: float) -> str:
     """By how much a time is too long."""
     ratio = seen_ms / wished_ms
     if ratio < 2:  # noqa: PLR2004 - beyond twice, percent says less than times
-        return f"{max(ratio - 1, 0.01):.0%} over the wished {wished_ms:,.0f} ms"
-    return f"{ratio:,.1f} times the wished {wished_ms:,.0f} ms"
+        return f"{max(ratio - 1, 0.01):.0%} over the wished {wished_ms:,g} ms"
+    return f"{ratio:,.1f} times the wished {wished_ms:,g} ms"

@@ -5,9 +5,10 @@
     .venv/bin/python -m tools.fit_efficiency --check         write nothing; 1 where the catalogue holds others
     .venv/bin/python -m tools.fit_efficiency --hold-out      each model predicted by factors of the others, recorded
 
-Least absolute error of the logarithm over every third row, each series weighing as the root of its rows, within bounds
-that hardware has, and a weak pull to where the search starts. Coordinate search from the same start with ever smaller steps, on numbers
-of three digits: the same rows always end at the same factors, and a further step of any of them makes it no better.
+Least absolute error of the logarithm over every third row, each series weighing as the root of its rows, within
+bounds that hardware has, and a weak pull to where the search starts. Coordinate search from the same start with ever
+smaller steps, on numbers of three digits: the same rows always end at the same factors, and a further step of any of
+them makes it no better.
 """
 
 import argparse
@@ -144,7 +145,7 @@ def catalogue_table() -> dict[str, Any]:
 
 def factors_of(table: dict[str, Any]) -> list[Factor]:
     """What the search may move."""
-    found = []
+    found: list[Factor] = []
     for family in table["families"]:
         name = family["name"]
         if name not in SERIES_FAMILIES:
@@ -201,8 +202,7 @@ def main() -> int:
     if arguments.hold_out:
         models = hold_out()
         RECORD.write_text(RECORD_HEAD + yaml.safe_dump({"models": models}, sort_keys=False), encoding="utf-8")
-        for one in models:
-            print("{model}: n {count}, median {median_error:.1%}, p90 {error_p90:.1%}, bias {bias:+.1%}".format(**one))
+        print(yaml.safe_dump(models, sort_keys=False))
         return 0
     present = EFFICIENCY.read_text(encoding="utf-8")
     chosen = with_factors(present, fit(series_rows()))

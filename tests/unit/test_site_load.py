@@ -12,6 +12,7 @@ from sizing.model_facts import load_model_facts
 from sizing.placement import place
 from sizing.replicas import gateway_reasons, with_replicas
 from sizing.request import LoadRequest, ModelRequest, Request
+from sizing.site_speed import felt_at_site
 
 LOAD = {"rate": 4.0, "prompt_tokens": 1000, "output_tokens": 200, "ttft_ms": 2000, "tpot_ms": 40}
 
@@ -53,6 +54,28 @@ def test_replicas_that_are_given_are_kept_and_judged() -> None:
     prospects = [placed.candidate.prospect for placed in placement.engines]
     assert all(one is not None and one.demand.rate_per_second == pytest.approx(4 / 3) for one in prospects)
     assert gateway_reasons(placement)[0].startswith("gateway: gateway_workers ")
+
+
+def test_the_page_of_a_site_has_the_pictures_of_every_model_that_states_a_load() -> None:
+    fast, plain = chat(load={**LOAD, "rate": 1.0}, replicas=2), chat(name="other")
+    facts = load_model_facts("Qwen/Qwen3-8B")
+    placement = place([(fast, facts), (plain, facts)], hosts(2), objective="throughput", quality="strict")
+
+    felt = felt_at_site(placement)
+
+    assert felt is not None
+    assert ["chat"] == list(felt.by_model)
+    # Both engines under the whole load, not one under its half.
+    feel = felt.by_model["chat"]
+    assert (2, 1.0) == (feel.candidate.engine_count, feel.demand.rate_per_second)
+    assert feel.requests_per_second.likely == pytest.approx(1.0, rel=0.1)
+    assert feel.rivals and feel.points[-1].load == pytest.approx(2.0)
+
+
+def test_a_site_without_loads_has_no_speed_on_its_page() -> None:
+    facts = load_model_facts("Qwen/Qwen3-8B")
+
+    assert felt_at_site(place([(chat(), facts)], hosts(1), objective="throughput", quality="strict")) is None
 
 
 def test_a_model_without_a_load_is_planned_by_memory_as_before() -> None:

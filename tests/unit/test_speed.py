@@ -10,6 +10,7 @@ from sizing.calibrate_speed import calibrate_speed, loop_limits, replayed
 from sizing.calibration import Calibration, SpeedFactors, SpeedPoint
 from sizing.closed_loop import LoopLimits, closed_loop, spread_lengths
 from sizing.device import Device
+from sizing.efficiency import family_of, peaks_of
 from sizing.engine_settings import EngineConfiguration
 from sizing.errors import DocumentError
 from sizing.model_facts import load_model_facts
@@ -101,6 +102,57 @@ def test_a_card_that_nobody_knows_gets_a_wider_interval_and_says_so() -> None:
     assert ("calibrated", "extrapolated") == (known_times.provenance, strange_times.provenance)
     assert strange_times.interval_ratio[0] < known_times.interval_ratio[0]
     assert strange_times.interval_ratio[1] > known_times.interval_ratio[1]
+
+
+def _reached(gpu: str) -> float:
+    device = on_gpu("Qwen/Qwen3-8B", gpu).device
+    return peaks_of(device).operations_at("plain", family_of(device)) / 1e12
+
+
+def test_a_card_with_fewer_watts_for_its_peak_reaches_less_of_it_by_the_cube_root() -> None:
+    # L40S: 350 W for 362 T, of which 58 % are measured; L4: 72 W for 121 T.
+    assert 0.58 * 362 == pytest.approx(_reached("NVIDIA L40S"), rel=0.001)
+    assert 0.58 * 121 * ((72 / 121) / (350 / 362)) ** (1 / 3) == pytest.approx(_reached("NVIDIA L4"), rel=0.01)
+
+
+def test_no_number_of_watts_takes_a_card_beyond_nine_tenths_of_its_peak() -> None:
+    device = on_gpu("Qwen/Qwen3-8B", "NVIDIA L40S").device
+
+    cool = replace(peaks_of(device), watts=10_000.0)
+
+    assert 0.9 * 362e12 == pytest.approx(cool.operations_at("plain", family_of(device)), rel=0.001)
+
+
+def test_without_cuda_graphs_the_times_are_extrapolated() -> None:
+    assert ("calibrated", "extrapolated") == (
+        StepTime.of(_engine()).provenance,
+        StepTime.of(_engine(enforce_eager=True)).provenance,
+    )
+
+
+def test_places_that_free_up_together_are_filled_at_once() -> None:
+    # four at a time, all of the same length: the second four are sent when the first four end, at 0.03 s
+    result = closed_loop(
+        _TenMilliseconds(),  # type: ignore[arg-type]
+        LoopLimits(max_num_batched_tokens=100, max_num_seqs=8),
+        ((10, 3),) * 8,
+        concurrency=4,
+    )
+
+    assert pytest.approx((0.06, 0.01)) == (result.duration_seconds, result.ttft_seconds)
+
+
+def test_a_rate_below_what_the_engine_can_do_sets_the_pace() -> None:
+    # one every 0.1 s, each alone: its prompt step and two further ones; the last is sent at 0.3 s
+    result = closed_loop(
+        _TenMilliseconds(),  # type: ignore[arg-type]
+        LoopLimits(max_num_batched_tokens=100, max_num_seqs=8),
+        ((10, 3),) * 4,
+        concurrency=2,
+        requests_per_second=10,
+    )
+
+    assert pytest.approx((0.33, 0.01)) == (result.duration_seconds, result.ttft_seconds)
 
 
 def test_a_closed_loop_of_equal_steps_is_counted_by_hand() -> None:
