@@ -23,8 +23,8 @@ SUBJECT = "on the load machine"
 QUESTION = "What do clients see while engines and relays break in every way that can be staged, and what without us?"
 ENGINES = 2
 RATE_PER_SECOND, SECONDS, INJECT_AT_SECONDS, HEAL_AT_SECONDS = 16.0, 20.0, 5.0, 15.0
-ITL_MS = 100.0  # an answer takes 3 s, so that about fifty run when something breaks; 480 chunks/s in all
-PROMPT_TOKENS, OUTPUT_TOKENS, SPREAD_RATIO = 64, 30, 0.3
+PACE = {"itl_ms": 50.0, "tokens_per_chunk": 5}  # an answer takes 3 s, so that about fifty run when something breaks; 200 chunks/s
+PROMPT_TOKENS, OUTPUT_TOKENS, SPREAD_RATIO = 64, 60, 0.3
 STALL_SECONDS = 2.0
 SPARE_RATIO = 1.1  # arrivals are random: this much more than asked for
 
@@ -36,7 +36,9 @@ def loopback_failover(
     key = os.environ[loopback.KEY_VARIABLE] = loopback.fresh_key()
     program = litellm_program()
     repeats = repeats_for(agreed.new_requests_count)
-    with loopback.fault_engines(ENGINES, key=key, pace={"itl_ms": ITL_MS}) as engines:
+    with loopback.fault_engines(
+        ENGINES, key=key, pace=PACE
+    ) as engines:
         result = side_by_side(
             inline_runner(directory),
             directory / "processes",
@@ -56,8 +58,8 @@ def loopback_failover(
     way = "LiteLLM with the role's settings and the relay" if program else "the relay alone, without LiteLLM"
     condition = (
         f"{way} before {ENGINES} fault engines of this machine, {RATE_PER_SECOND:g} requests/s, answers of about "
-        f"{OUTPUT_TOKENS} tokens at {ITL_MS:g} ms, broken from second {INJECT_AT_SECONDS:g} to {HEAL_AT_SECONDS:g}, "
-        f"stall timer {STALL_SECONDS:g} s"
+        f"{OUTPUT_TOKENS} tokens at {PACE['itl_ms']:g} ms each, {PACE['tokens_per_chunk']} a chunk, broken from second "
+        f"{INJECT_AT_SECONDS:g} to {HEAL_AT_SECONDS:g}, stall timer {STALL_SECONDS:g} s"
     )
     return result.model_copy(
         update={"subject": SUBJECT, "question": QUESTION, "notes": (f"conditions: {condition}", *result.notes)}

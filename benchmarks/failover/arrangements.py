@@ -2,6 +2,7 @@
 broken fault by fault under the same load, in one run.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,8 +100,9 @@ def _with_litellm(directory: Path, given: Arrangement) -> Iterator[Site | None]:
     if given.litellm is None:
         yield None
         return
+    once = dataclasses.replace(given.trial, repeats=1)  # it is shown, not judged
     with loopback.litellm_site(
-        given.litellm, directory / "litellm", given.engines, model=given.model, key=given.key, trial=given.trial
+        given.litellm, directory / "litellm", given.engines, model=given.model, key=given.key, trial=once
     ) as site:
         yield site
 
