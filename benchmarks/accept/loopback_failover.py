@@ -23,7 +23,7 @@ SUBJECT = "on the load machine"
 QUESTION = "What do clients see while engines and relays break in every way that can be staged, and what without us?"
 ENGINES = 2
 RATE_PER_SECOND, SECONDS, INJECT_AT_SECONDS, HEAL_AT_SECONDS = 16.0, 20.0, 5.0, 15.0
-PACE = {"itl_ms": 50.0, "tokens_per_chunk": 5}  # an answer takes 3 s, so that about fifty run when something breaks; 200 chunks/s
+PACE = {"itl_ms": 50.0, "tokens_per_chunk": 5}  # 3 s an answer: about fifty run when something breaks
 PROMPT_TOKENS, OUTPUT_TOKENS, SPREAD_RATIO = 64, 60, 0.3
 STALL_SECONDS = 2.0
 SPARE_RATIO = 1.1  # arrivals are random: this much more than asked for
@@ -36,9 +36,7 @@ def loopback_failover(
     key = os.environ[loopback.KEY_VARIABLE] = loopback.fresh_key()
     program = litellm_program()
     repeats = repeats_for(agreed.new_requests_count)
-    with loopback.fault_engines(
-        ENGINES, key=key, pace=PACE
-    ) as engines:
+    with loopback.fault_engines(ENGINES, key=key, pace=PACE) as engines:
         result = side_by_side(
             inline_runner(directory),
             directory / "processes",

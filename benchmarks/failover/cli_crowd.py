@@ -14,7 +14,8 @@ from rich.console import Console
 from benchmarks import suite_options as given
 from benchmarks.errors import BadLoad
 from benchmarks.failover import loopback
-from benchmarks.failover.cli import ENGINES, FAULTS, Kind, chosen
+from benchmarks.failover.arrangements import chosen
+from benchmarks.failover.cli import ENGINES, FAULTS, Kind
 from benchmarks.failover.crowd import Crowd, Round
 from benchmarks.failover.crowd_result import criteria, fault_results, measurements, table_of
 from benchmarks.failover.faults import Trial, faults_of
