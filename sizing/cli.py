@@ -31,6 +31,7 @@ VERBS = {
     "calibrate": "cli_calibrate",
     "check": "cli_site",
     "explain": "cli_site",
+    "routing": "cli_routing",
     "verify": "cli_verify",
     "accept": "cli_accept",
     "fetch": "cli_fetch",

@@ -14,6 +14,9 @@ from sizing.access import load_access
 from sizing.cli_console import answer, complain, human_console
 from sizing.errors import SizingError
 from sizing.explain import explain
+from sizing.gateway_routes import gateway_routes, served_names
+from sizing.providers import load_providers
+from sizing.routing import load_routing
 from sizing.site import check_freshness, load_plan, load_site
 
 CHECK_EXAMPLES = """\b
@@ -34,25 +37,30 @@ SiteOption = Annotated[Path, typer.Option("--site", metavar="DIRECTORY", help="A
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs of this module."""
-    app.command("check", epilog=CHECK_EXAMPLES, short_help="Do request, hardware, plan and access of a site agree?")(
-        check_command
-    )
+    app.command("check", epilog=CHECK_EXAMPLES, short_help="Do all documents of a site agree?")(check_command)
     app.command("explain", epilog=EXPLAIN_EXAMPLES, short_help="How did each number of the plan come about?")(
         explain_command
     )
 
 
 def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An inventory directory.")]) -> int:
-    """Do request, hardware, plan and access of a site agree? One line on stderr for each problem, exit code 2."""
+    """Do all documents of a site agree? One line on stderr for each problem, exit code 2."""
     problems: list[SizingError] = []
     loaded = _tried(lambda: load_site(site), problems)
     plan = _tried(lambda: load_plan(site), problems)
     if loaded is not None and plan is not None:
         _tried(lambda: check_freshness(loaded, plan), problems)
+    providers = _tried(lambda: load_providers(site), problems)
+    routing = _tried(lambda: load_routing(site), problems)
     access = _tried(lambda: load_access(site), problems)
-    if access is not None and loaded is not None:
-        served = {model.name for model in loaded.request.models}
-        _tried(lambda: access.check_models(served), problems)
+    if loaded is not None and providers is not None and routing is not None:
+        keys, served = loaded.provider_keys, served_names(loaded.request, providers, routing)
+        _tried(lambda: providers.check_keys(keys), problems)
+        if plan is not None:
+            request, made = loaded.request, plan
+            _tried(lambda: gateway_routes(request, made, providers, routing), problems)
+        if access is not None:
+            _tried(lambda: access.check_models(served), problems)
     for problem in problems:
         complain(problem)
     if problems:
@@ -61,6 +69,8 @@ def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An 
         engine_count = sum(1 for _ in plan.engines())
         what = f"{engine_count} engines behind {len(plan.gateway.relays)} relays"
         words = f"{site}: request, hardware of {', '.join(loaded.hardware)} and plan ({what}) agree"
+        if providers is not None and (others := len(list(providers.served()))):
+            words += f"; {others} further models are declared"
         if access is not None:
             words += f"; access declares {len(access.teams)} teams and {len(access.keys)} keys"
         answer(words)

@@ -53,6 +53,21 @@ class Document(Part):
         return self.model_dump_json(indent=2) + "\n"
 
 
+class _NoKeyTwice(yaml.SafeLoader):
+    """YAML would let the last of two equal keys win, in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value} stands here twice; keep one", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def digest_of(content: Any) -> str:
     """SHA-256 over JSON with sorted keys and no blanks: equal content, equal digest."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -81,7 +96,7 @@ def read_structured_file(path: Path) -> object:
     except (OSError, UnicodeDecodeError) as error:
         raise DocumentError(f"{path}: cannot be read: {error}") from None
     try:
-        content: object = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content: object = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_NoKeyTwice)  # noqa: S506 - a safe loader
     except json.JSONDecodeError as error:
         raise DocumentError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from None
     except yaml.YAMLError as error:

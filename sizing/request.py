@@ -45,6 +45,12 @@ class ModelRequest(Part):
     input_cost_per_token: float = Field(default=0.0, ge=0)
     output_cost_per_token: float = Field(default=0.0, ge=0)
     fallbacks: tuple[str, ...] = ()
+    fallbacks_may_be_smaller: bool = Field(
+        default=False, description="fallbacks may have smaller windows: longer prompts then fail there"
+    )
+    data: Literal["internal", "any"] = Field(
+        default="any", description="internal: no byte of its requests leaves the premises, whatever falls back"
+    )
     vllm_options: dict[str, str | int | float | bool] = Field(
         default_factory=dict,
         description="further `vllm serve` options, by vLLM's own names; sizing options are refused",
@@ -131,9 +137,31 @@ class Request(Document):
             for fallback in model.fallbacks:
                 if fallback not in names or fallback == model.name:
                     raise ValueError(f"{model.name} falls back to {fallback}, which is not another requested model")
+        self._refuse_circles()
         if self.acceptance is not None:
             self.acceptance.check_models({model.name: model.context_tokens for model in self.models})
         return self
+
+    def _refuse_circles(self) -> None:
+        by_name = {model.name: model for model in self.models}
+        for model in self.models:
+            for name in model.fallbacks:
+                smaller = by_name[name].context_tokens < model.context_tokens
+                if smaller and not model.fallbacks_may_be_smaller:
+                    raise ValueError(
+                        f"{model.name} (window {model.context_tokens}) falls back to {name}, whose window "
+                        f"{by_name[name].context_tokens} is smaller: prompts that fit here would fail there; choose "
+                        "another, or say fallbacks_may_be_smaller: true"
+                    )
+            way, seen = [model.name], {model.name}
+            waiting = [(name, way) for name in model.fallbacks]
+            while waiting:
+                name, way = waiting.pop()
+                if name == model.name:
+                    raise ValueError(f"fallbacks go in a circle: {' -> '.join([*way, name])}; take one of them away")
+                if name not in seen:
+                    seen.add(name)
+                    waiting += [(further, [*way, name]) for further in by_name[name].fallbacks]
 
     def digest(self) -> str:
         """Of the wish and the criteria; one without criteria, costs and loads keeps the digest that it always had."""
@@ -144,4 +172,7 @@ class Request(Document):
         for model in content["models"]:
             if model["load"] is None:
                 del model["load"]
+            for name, usual in (("data", "any"), ("fallbacks_may_be_smaller", False)):
+                if model[name] == usual:
+                    del model[name]
         return digest_of(content)

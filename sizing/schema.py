@@ -10,8 +10,10 @@ from sizing.documents import Part
 from sizing.hardware import Hardware
 from sizing.observation import Observation
 from sizing.plan import Plan
+from sizing.providers import Providers
 from sizing.report import Report
 from sizing.request import Request
+from sizing.routing import Routing
 
 
 def documents() -> dict[str, type[Part]]:
@@ -23,8 +25,10 @@ def documents() -> dict[str, type[Part]]:
         "hardware": Hardware,
         "observation": Observation,
         "plan": Plan,
+        "providers": Providers,
         "report": Report,
         "request": Request,
+        "routing": Routing,
     }
 
 

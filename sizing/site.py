@@ -17,9 +17,12 @@ from sizing.documents import read_structured_file
 from sizing.errors import DocumentError, SizingError, StaleDocument
 from sizing.hardware import Hardware
 from sizing.plan import PLAN_KEY, Plan
+from sizing.providers import KEYS_VARIABLE
 from sizing.request import Request
 
-OUR_DOCUMENTS = frozenset({"access.yml", "appliance_plan.json", "hardware.json", "vault_access.yml"})
+OUR_DOCUMENTS = frozenset(
+    {"access.yml", "appliance_plan.json", "hardware.json", "providers.yml", "routing.yml", "vault_access.yml"}
+)
 
 GROUPS = ("gateway", "postgres", "redis", "engines")
 
@@ -34,6 +37,8 @@ class Site:
     groups: Mapping[str, tuple[str, ...]]
     hardware: Mapping[str, Hardware]
     model_store: Path
+    provider_keys: frozenset[str]
+    """The names, never the values, of what the vault holds for providers."""
 
 
 def plan_path(directory: Path) -> Path:
@@ -45,7 +50,7 @@ def load_site(directory: Path) -> Site:
     """The site in an inventory directory; raises SizingError with one line that says what is missing."""
     if not directory.is_dir():
         raise DocumentError(f"{directory}: no such site; copy inventories/example and edit it")
-    request = Request.load(directory / "request.yml")
+    request = load_request(directory)
     inventory = _inventory(directory)
     groups = {group: _hosts_of(inventory, group) for group in GROUPS}
     for group, hosts in groups.items():
@@ -62,7 +67,13 @@ def load_site(directory: Path) -> Site:
         groups=groups,
         hardware=hardware,
         model_store=_model_store(directory, hostvars, groups["engines"][0]),
+        provider_keys=_provider_keys(directory, hostvars.get(groups["gateway"][0], {})),
     )
+
+
+def load_request(directory: Path) -> Request:
+    """What the operator wishes for this site."""
+    return Request.load(directory / "request.yml")
 
 
 def load_plan(directory: Path) -> Plan:
@@ -105,6 +116,13 @@ def _model_store(directory: Path, hostvars: Mapping[str, Mapping[str, Any]], hos
     if "{{" in configured:
         configured = configured.replace("{{ inventory_dir }}", str(directory.resolve()))
     return Path(configured).expanduser()
+
+
+def _provider_keys(directory: Path, variables: Mapping[str, Any]) -> frozenset[str]:
+    keys = variables.get(KEYS_VARIABLE, {})
+    if not isinstance(keys, dict) or not all(isinstance(value, str | dict) and value for value in keys.values()):
+        raise DocumentError(f"{directory}: {KEYS_VARIABLE} in the vault must name each key with its value, none empty")
+    return frozenset(str(name) for name in keys)
 
 
 def _hosts_of(inventory: Mapping[str, Any], group: str) -> tuple[str, ...]:

@@ -132,6 +132,70 @@ def test_a_site_without_fallbacks_has_an_empty_list(tmp_path: Path) -> None:
     assert [] == yaml.safe_load((tmp_path / "config.yaml").read_text())["router_settings"]["fallbacks"]
 
 
+ROUTES: dict[str, Any] = {
+    "deployments": [
+        {
+            "model_name": "gpt",
+            "litellm_params": {"model": "openai/gpt-5", "api_key": "os.environ/PROVIDER_KEY_OPENAI", "tags": ["gold"]},
+            "model_info": {
+                "id": "gpt-cloud",
+                "mode": "chat",
+                "input_cost_per_token": 1e-06,
+                "output_cost_per_token": 0.000004,
+            },
+        }
+    ],
+    "routing_groups": [{"group_name": "gpt", "models": ["gpt"], "routing_strategy": "least-busy"}],
+    "retries": {"gpt": 3},
+    "tags_match_any": True,
+    "fallbacks": [{"gemma": ["qwen"]}, {"qwen": []}],
+    "default_fallbacks": ["gpt"],
+    "context_window_fallbacks": [{"gemma": ["qwen"]}],
+    "content_policy_fallbacks": [],
+    "aliases": {"little": "gemma"},
+    "access_groups": {"qwen": ["everyday"]},
+    "secrets": {"PROVIDER_KEY_OPENAI": "openai"},
+    "fence": {"internal": ["qwen", "qwen-a"], "inside": ["qwen-a", "gemma-a", "qwen-b"]},
+}
+
+
+def test_what_is_declared_beside_the_own_models_arrives_whole(tmp_path: Path) -> None:
+    render(tmp_path, gateway_routes=ROUTES, gateway_provider_keys={"openai": NASTY})
+
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    router, declared = config["router_settings"], config["model_list"][-1]
+    assert [] == faults(tmp_path / "config.yaml")
+    assert (1e-06, 0.000004) == tuple(declared["model_info"][f"{what}_cost_per_token"] for what in ("input", "output"))
+    assert ["everyday"] == config["model_list"][0]["model_info"]["access_groups"]
+    assert [{"gemma": ["qwen"]}, {"qwen": []}] == router["fallbacks"]
+    assert ["gpt"] == router["default_fallbacks"]
+    assert 3 == router["model_group_retry_policy"]["gpt"]["TimeoutErrorRetries"]
+    assert {"little": "gemma"} == router["model_group_alias"]
+    assert "data_fence.instance" in config["litellm_settings"]["callbacks"]
+    assert ROUTES["fence"] == json.loads((tmp_path / "data_fence.json").read_text())
+    assert NASTY == systemd_reads(tmp_path / "litellm.env")["PROVIDER_KEY_OPENAI"]
+    assert "p@ss" not in (tmp_path / "config.yaml").read_text()
+    models = json.loads((tmp_path / "token_window.json").read_text())["models"]
+    assert ["gemma-a", "little"] == models["gemma"]["deployments"]
+
+
+def test_a_relay_keeps_its_word_under_an_alias_too(tmp_path: Path) -> None:
+    deployments = [{**VARIABLES["gateway_deployments"][1], "id": "gemma-relay"}]
+
+    render(
+        tmp_path,
+        gateway_models=[VARIABLES["gateway_models"][1]],
+        gateway_deployments=deployments,
+        gateway_routes={"aliases": {"little": "gemma"}, "fallbacks": [], "default_fallbacks": [],
+                        "context_window_fallbacks": [], "content_policy_fallbacks": [], "routing_groups": [],
+                        "tags_match_any": True},
+    )  # fmt: skip
+
+    router = yaml.safe_load((tmp_path / "config.yaml").read_text())["router_settings"]
+    assert ["gemma", "little"] == list(router["model_group_retry_policy"])
+    assert [] == faults(tmp_path / "config.yaml")
+
+
 def test_a_budget_of_the_whole_gateway_stands_in_the_configuration_only_where_there_is_one(
     rendered: Path, tmp_path: Path
 ) -> None:

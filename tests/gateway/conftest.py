@@ -83,11 +83,15 @@ def render(template: str, variables: dict[str, Any]) -> str:
     environment = jinja2.Environment(  # noqa: S701  (YAML, no HTML)
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"to_json": json.dumps, "to_nice_json": json.dumps}
+    environment.filters |= {"to_json": json.dumps, "to_nice_json": json.dumps, "to_nice_yaml": _yaml}
     environment.tests |= {"truthy": bool, "search": lambda text, pattern: re.search(pattern, text) is not None}
     return environment.from_string((FILES.parent / "templates" / template).read_text()).render(
         variables | {"ansible_managed": "test"}
     )
+
+
+def _yaml(content: Any, *, indent: int) -> str:
+    return str(yaml.safe_dump(content, indent=indent))
 
 
 def role_variables(**own: Any) -> dict[str, Any]:

@@ -40,12 +40,12 @@ HARDWARE = {
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    return _site(tmp_path)
+    return make_site(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def planned_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    site = _site(tmp_path_factory.mktemp("planned"))
+    site = make_site(tmp_path_factory.mktemp("planned"))
     answer = llm_size("recommend", "--site", str(site), "--write")
     assert 0 == answer.returncode, answer.stderr
     return site
@@ -56,7 +56,7 @@ def planned_site(planned_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(planned_once, tmp_path / "site"))
 
 
-def _site(tmp_path: Path) -> Path:
+def make_site(tmp_path: Path) -> Path:
     (tmp_path / "hosts.yml").write_text(INVENTORY, encoding="utf-8")
     (tmp_path / "request.yml").write_text(REQUEST, encoding="utf-8")
     (tmp_path / "group_vars" / "all").mkdir(parents=True)

@@ -47,6 +47,14 @@ def _deployment(model: str, identity: str) -> Config:
     }
 
 
+def _declared(**parameters: str) -> Config:
+    return {
+        "model_name": "gpt",
+        "litellm_params": {"model": "openai/gpt-5", "api_key": "os.environ/PROVIDER_KEY_OPENAI", **parameters},
+        "model_info": {"id": "gpt-cloud", "mode": "chat"},
+    }
+
+
 def _config() -> Config:
     return {
         "model_list": [_deployment("qwen", "qwen-a"), _deployment("qwen", "qwen-b"), _deployment("gemma", "gemma-a")],
@@ -154,6 +162,33 @@ FAULTS: list[tuple[str, Callable[[Config], Any], str]] = [
         "a fallback to itself",
         lambda c: c["router_settings"].update(fallbacks=[{"qwen": ["qwen"]}]),
         "router_settings.fallbacks[0].qwen: falls back to itself",
+    ),
+    (
+        "a key of a provider in the file",
+        lambda c: c["model_list"].append(_declared(api_key="sk-1234")),
+        "model_list[3].litellm_params.api_key: must be os.environ/NAME; the value itself has no place in this file",
+    ),
+    (
+        "a setting of a provider that LiteLLM does not know",
+        lambda c: c["model_list"].append(_declared(region="eu")),
+        "model_list[3].litellm_params.region: unknown key; LiteLLM would ignore it in silence",
+    ),
+    (
+        "a default fallback that is not there",
+        lambda c: c["router_settings"].update(default_fallbacks=["llama"]),
+        "router_settings.default_fallbacks: falls back to 'llama', which is not in model_list",
+    ),
+    (
+        "a routing group that clients could call",
+        lambda c: c["router_settings"].update(
+            routing_groups=[{"group_name": "fast", "models": ["qwen"], "routing_strategy": "least-busy"}]
+        ),
+        "router_settings.routing_groups[0]: must be named as its one model, and that be in model_list",
+    ),
+    (
+        "an alias for nothing",
+        lambda c: c["router_settings"].update(model_group_alias={"little": "llama"}),
+        "router_settings.model_group_alias.little: must be a new name for a model in model_list",
     ),
     (
         "windows that differ within a model",

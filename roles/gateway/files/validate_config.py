@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -25,7 +25,10 @@ PositiveSeconds = Annotated[int, Field(gt=0)]
 Price = Annotated[float, Field(ge=0)]
 # A secret stands in the environment, never in this file.
 ENVIRONMENT_PATTERN = r"^os\.environ/[A-Z][A-Z0-9_]*$"
+KEY_PATTERN = r"^(os\.environ/[A-Z][A-Z0-9_]*|none)$"  # servers of ours may ask for no key
 FromEnvironment = Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)]
+# One model each; an empty list keeps the default ones away.
+Chains = list[Annotated[dict[Text, list[Text]], Field(min_length=1, max_length=1)]]
 
 
 class Part(BaseModel):
@@ -57,9 +60,54 @@ class ModelInfo(Part):
     cache_read_input_token_cost: Price
     cache_creation_input_token_cost: Price
     allowed_fails: PositiveCount | None = None  # relays only
+    access_groups: list[Text] | None = None
 
     @property
     def window_tokens(self) -> tuple[int, int]:
+        """What all deployments of one model must share."""
+        return self.max_input_tokens, self.max_output_tokens
+
+
+class ProviderParameters(Part):
+    """`litellm_params` of what providers.yml declares. Secrets come from the environment here too."""
+
+    model: Annotated[str, Field(pattern=r"^[a-z0-9_-]+/.+$")]
+    api_base: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
+    api_key: Annotated[str, Field(pattern=KEY_PATTERN)] | None = None
+    aws_access_key_id: FromEnvironment | None = None
+    aws_secret_access_key: FromEnvironment | None = None
+    aws_session_token: FromEnvironment | None = None
+    vertex_credentials: FromEnvironment | None = None
+    api_version: Text | None = None
+    aws_region_name: Text | None = None
+    organization: Text | None = None
+    project_id: Text | None = None
+    vertex_location: Text | None = None
+    vertex_project: Text | None = None
+    weight: Count | None = None
+    rpm: PositiveCount | None = None
+    tpm: PositiveCount | None = None
+    tags: list[Text] | None = None
+
+
+class ProviderInfo(Part):
+    """`model_info` of what providers.yml declares; prices of clouds may be LiteLLM's own."""
+
+    id: Text
+    mode: Literal["chat", "embedding"]
+    max_input_tokens: PositiveCount | None = None
+    max_output_tokens: PositiveCount | None = None
+    input_cost_per_token: Price | None = None
+    output_cost_per_token: Price | None = None
+    cache_read_input_token_cost: Price | None = None
+    cache_creation_input_token_cost: Price | None = None
+    access_groups: list[Text] | None = None
+    enable_tag_filtering: Literal[True] | None = None
+    allowed_fails: Count | None = None
+    cooldown_time: Count | None = None
+
+    @property
+    def window_tokens(self) -> tuple[int | None, int | None]:
         """What all deployments of one model must share."""
         return self.max_input_tokens, self.max_output_tokens
 
@@ -72,17 +120,52 @@ class Deployment(Part):
     model_info: ModelInfo
 
 
+class ProviderDeployment(Part):
+    """A declared model at one endpoint."""
+
+    model_name: Text
+    litellm_params: ProviderParameters
+    model_info: ProviderInfo
+
+
+def kind_of(entry: Any) -> str:
+    """Which of the two an entry is meant to be: own engines are asked with the engines' key."""
+    parameters = entry.get("litellm_params") if isinstance(entry, dict) else None
+    own = isinstance(parameters, dict) and parameters.get("api_key") == "os.environ/VLLM_API_KEY"
+    return "own" if own or not isinstance(parameters, dict) else "declared"
+
+
+Entry = Annotated[
+    Annotated[Deployment, Tag("own")] | Annotated[ProviderDeployment, Tag("declared")], Discriminator(kind_of)
+]
+
+
 class RetryPolicy(Part):
-    """`model_group_retry_policy` of a model behind a relay: what the relay answers is final."""
+    """`model_group_retry_policy`; all zero for a model behind a relay: what the relay answers is final."""
 
     BadRequestErrorRetries: Literal[0]
     AuthenticationErrorRetries: Literal[0]
-    TimeoutErrorRetries: Literal[0]
-    RateLimitErrorRetries: Literal[0]
+    TimeoutErrorRetries: Count
+    RateLimitErrorRetries: Count
     ContentPolicyViolationErrorRetries: Literal[0]
-    InternalServerErrorRetries: Literal[0]
-    ServiceUnavailableErrorRetries: Literal[0]
+    InternalServerErrorRetries: Count
+    ServiceUnavailableErrorRetries: Count
     NotFoundErrorRetries: Literal[0]
+
+
+class RoutingGroup(Part):
+    """The strategy of one model. A group of another name could be called by clients, past the access of its models."""
+
+    group_name: Text
+    models: Annotated[list[Text], Field(min_length=1, max_length=1)]
+    routing_strategy: Literal[
+        "simple-shuffle",
+        "least-busy",
+        "latency-based-routing",
+        "cost-based-routing",
+        "usage-based-routing",
+        "usage-based-routing-v2",
+    ]
 
 
 class RouterSettings(Part):
@@ -108,7 +191,13 @@ class RouterSettings(Part):
     enable_mid_stream_fallback_continuation: Literal[False]
     fallback_on_unsupported_params: Literal[False]
     model_group_retry_policy: dict[Text, RetryPolicy]
-    fallbacks: list[dict[Text, Annotated[list[Text], Field(min_length=1)]]]
+    fallbacks: Chains
+    default_fallbacks: list[Text] | None = None
+    context_window_fallbacks: Chains | None = None
+    content_policy_fallbacks: Chains | None = None
+    routing_groups: list[RoutingGroup] | None = None
+    model_group_alias: dict[Text, Text] | None = None
+    tag_filtering_match_any: bool | None = None
     redis_host: Text
     redis_port: Annotated[int, Field(ge=1, le=65535)]
     redis_password: FromEnvironment
@@ -145,14 +234,16 @@ class GeneralSettings(Part):
 class GatewayConfig(Part):
     """The whole file."""
 
-    model_list: Annotated[list[Deployment], Field(min_length=1)]
+    model_list: Annotated[list[Entry], Field(min_length=1)]
     router_settings: RouterSettings
     litellm_settings: LitellmSettings
     general_settings: GeneralSettings
 
 
 def path_in_yaml(location: tuple[int | str, ...]) -> str:
-    """('model_list', 1, 'model_info') -> model_list[1].model_info"""
+    """('model_list', 1, 'own', 'model_info') -> model_list[1].model_info"""
+    if location[:1] == ("model_list",) and location[2:3] in {("own",), ("declared",)}:
+        location = location[:2] + location[3:]
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return "".join(steps).removeprefix(".")
 
@@ -166,7 +257,7 @@ def shape_faults(error: ValidationError) -> Iterator[str]:
                 yield f"{path}: unknown key; LiteLLM would ignore it in silence"
             case "missing":
                 yield f"{path}: missing"
-            case "string_pattern_mismatch" if fault["ctx"]["pattern"] == ENVIRONMENT_PATTERN:
+            case "string_pattern_mismatch" if fault["ctx"]["pattern"] in {ENVIRONMENT_PATTERN, KEY_PATTERN}:
                 yield f"{path}: must be os.environ/NAME; the value itself has no place in this file"
             case _:
                 yield f"{path}: {fault['msg']}; found {fault['input']!r}"
@@ -175,7 +266,7 @@ def shape_faults(error: ValidationError) -> Iterator[str]:
 def meaning_faults(config: GatewayConfig) -> Iterator[str]:
     """What single fields cannot show: repeated ids, fallbacks to nowhere, windows that differ within one model."""
     times = Counter(deployment.model_info.id for deployment in config.model_list)
-    first_of_model: dict[str, tuple[int, Deployment]] = {}
+    first_of_model: dict[str, tuple[int, Deployment | ProviderDeployment]] = {}
     for index, deployment in enumerate(config.model_list):
         name, info = deployment.model_name, deployment.model_info
         if times[info.id] > 1:
@@ -187,16 +278,35 @@ def meaning_faults(config: GatewayConfig) -> Iterator[str]:
                 f"{info.max_input_tokens} + {info.max_output_tokens} here and {first.model_info.max_input_tokens} + "
                 f"{first.model_info.max_output_tokens} in model_list[{first_index}]; one model has one window"
             )
-    for index, fallback in enumerate(config.router_settings.fallbacks):
-        for name, targets in fallback.items():
-            path = f"router_settings.fallbacks[{index}].{name}"
-            if name not in first_of_model:
-                yield f"{path}: no model of that name in model_list"
-            for target in targets:
-                if target == name:
-                    yield f"{path}: falls back to itself"
-                elif target not in first_of_model:
-                    yield f"{path}: falls back to {target!r}, which is not in model_list"
+    yield from route_faults(config.router_settings, set(first_of_model))
+
+
+def route_faults(router: RouterSettings, models: set[str]) -> Iterator[str]:
+    """Names that lead nowhere."""
+    aliases = router.model_group_alias or {}
+    for kind in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+        for index, chain in enumerate(getattr(router, kind) or []):
+            for name, targets in chain.items():
+                path = f"router_settings.{kind}[{index}].{name}"
+                if name not in models and name not in aliases:
+                    yield f"{path}: no model of that name in model_list"
+                yield from target_faults(path, name, targets, models)
+    yield from target_faults("router_settings.default_fallbacks", None, router.default_fallbacks or [], models)
+    for index, group in enumerate(router.routing_groups or []):
+        if group.models != [group.group_name] or group.group_name not in models:
+            yield f"router_settings.routing_groups[{index}]: must be named as its one model, and that be in model_list"
+    for alias, target in aliases.items():
+        if alias in models or target not in models:
+            yield f"router_settings.model_group_alias.{alias}: must be a new name for a model in model_list"
+
+
+def target_faults(path: str, name: str | None, targets: list[str], models: set[str]) -> Iterator[str]:
+    """Fallbacks that are no other model."""
+    for target in targets:
+        if target == name:
+            yield f"{path}: falls back to itself"
+        elif target not in models:
+            yield f"{path}: falls back to {target!r}, which is not in model_list"
 
 
 def faults(content: Any) -> list[str]:
