@@ -18,6 +18,7 @@ from sizing.providers import DeclaredModel, Deployment, Endpoint, Providers
 from sizing.request import Request
 from sizing.routing import ModelRouting, Routing
 
+COST_BASED = "cost-based-routing"
 Served = Mapping[DeclaredModel, tuple[tuple[Deployment, Endpoint], ...]]
 
 
@@ -85,6 +86,7 @@ def gateway_routes(request: Request, plan: Plan, providers: Providers, routing: 
     )
     check_fallbacks(fallbacks, models, off=off)
     _check_names(routing, models, own, off)
+    _check_prices(routing, served)
     internal = tuple(sorted(model.name for model in models.values() if model.internal))
     aliases = {name: [alias for alias, target in routing.aliases.items() if target == name] for name in models}
     groups = {name: tuple(g for g, members in routing.access_groups.items() if name in members) for name in models}
@@ -180,6 +182,18 @@ def _check_names(routing: Routing, models: Mapping[str, Routed], own: Collection
         if name in off:
             raise DocumentError(f"routing: alias {alias} stands for {name}, whose endpoints are switched off; drop it")
         _known(f"alias {alias} stands for {name},", name, models)
+
+
+def _check_prices(routing: Routing, served: Served) -> None:
+    """LiteLLM takes a price of zero for an unknown one, and an unknown one for the dearest of all."""
+    for model, there in served.items():
+        if routing.models.get(model.name, ModelRouting()).strategy != COST_BASED:
+            continue
+        for deployment, endpoint in there:
+            if deployment.input_cost_per_token == 0 or deployment.output_cost_per_token == 0:
+                raise DocumentError(f"routing: {COST_BASED} of {model.name} needs prices above zero at {endpoint.name}")
+            if deployment.input_cost_per_token is None and not endpoint.is_cloud:
+                raise DocumentError(f"routing: {COST_BASED} of {model.name} needs its prices at {endpoint.name}")
 
 
 def _known(what: str, name: str, models: Mapping[str, Routed]) -> None:

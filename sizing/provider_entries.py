@@ -9,7 +9,8 @@ from sizing.routing import ModelRouting
 
 Value = str | int | float | bool | tuple[str, ...]
 KEY_PREFIX = "PROVIDER_KEY_"  # no name that LiteLLM reads by itself, so that its pass-through routes find no key
-PASSED_BY_NAME = ("weight", "rpm", "tpm")
+# Bills are made from the prices in model_info; cost-based routing looks for them in litellm_params.
+PASSED_BY_NAME = ("weight", "rpm", "tpm", "input_cost_per_token", "output_cost_per_token")
 NO_KEY = "none"  # clients of OpenAI's protocol insist on one
 
 
@@ -68,26 +69,27 @@ def entries(
 
 
 def _parameters(deployment: Deployment, endpoint: Endpoint) -> dict[str, Value]:
-    catalogue = provider_catalogue()
-    parameters: dict[str, Value] = {"model": f"{catalogue.prefix(endpoint.kind)}/{deployment.model}"}
+    parameters: dict[str, Value] = {"model": f"{provider_catalogue().prefix(endpoint.kind)}/{deployment.model}"}
     if endpoint.api_base is not None:
         parameters["api_base"] = endpoint.api_base
-    if endpoint.kind in catalogue.self_hosted and "api_key" not in endpoint.all_secrets:
+    if not endpoint.is_cloud and "api_key" not in endpoint.all_secrets:
         parameters["api_key"] = NO_KEY
     parameters |= {name: f"os.environ/{environment_name(key)}" for name, key in endpoint.all_secrets.items()}
     parameters |= endpoint.settings
     parameters |= deployment.model_dump(include=set(PASSED_BY_NAME), exclude_none=True)
     if deployment.tags:
         parameters["tags"] = deployment.tags
-    return parameters
+    # Bills are made from model_info, cost-based routing looks here.
+    return parameters | deployment.model_dump(
+        include={"input_cost_per_token", "output_cost_per_token"}, exclude_none=True
+    )
 
 
 def _prices(deployment: Deployment, endpoint: Endpoint) -> dict[str, Value]:
     """As declared; a server of ours without a price costs nothing, a cloud what LiteLLM's list says."""
     given, made = deployment.input_cost_per_token, deployment.output_cost_per_token
     if given is None or made is None:
-        ours = endpoint.kind in provider_catalogue().self_hosted
-        return {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0} if ours else {}
+        return {} if endpoint.is_cloud else {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
     return {
         "input_cost_per_token": given,
         "output_cost_per_token": made,

@@ -80,6 +80,11 @@ class Endpoint(Part):
         """Parameter -> name in the vault."""
         return {**({"api_key": self.key} if self.key else {}), **self.secrets}
 
+    @property
+    def is_cloud(self) -> bool:
+        """Somebody else's machines."""
+        return self.kind not in provider_catalogue().self_hosted
+
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         catalogue = provider_catalogue()

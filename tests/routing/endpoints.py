@@ -77,6 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None: ...
 
+    def do_GET(self) -> None:
+        self.endpoint.asked[f"GET {self.path}", ""] += 1
+        self._send({"object": "list", "data": []})
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         name, path = str(body.get("model")), self.path.removeprefix("/v1/")

@@ -26,6 +26,7 @@ from tests.routing.endpoints import Endpoint
 from tests.unit.test_cli_site import make_site
 
 PATIENCE_SECONDS = 60.0
+TOKENIZER = processes.ROOT / "tests" / "golden" / "gateway_tokens" / "tiny-qwen3"
 REQUEST = {
     "schema_version": 1,
     "site": "test",
@@ -134,7 +135,10 @@ def living_routes(
         change(config)
         (directory / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         (directory / "data_fence.json").write_text(render("data_fence.json.j2", variables))
-        (directory / "token_window.json").write_text('{"models": {}}')
+        window = json.loads(render("token_window.json.j2", variables))
+        for model in window["models"].values():
+            model["tokenizer_directory"] = str(TOKENIZER)
+        (directory / "token_window.json").write_text(json.dumps(window))
         ledger = {"identity_directory": str(directory / "identity"), "relay_deployments": ["own-relay"]}
         (directory / "ledger.json").write_text(json.dumps(ledger))
         gateway = Gateway(directory=directory, venv=venv, environment=environment, config=directory / "config.yaml",

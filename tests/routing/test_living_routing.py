@@ -100,7 +100,7 @@ ROUTING: dict[str, Any] = {
     },
     "fallbacks": {"primary": ["backup"]},
     "default_fallbacks": ["backup"],
-    "context_window_fallbacks": {"short": ["long"]},
+    "context_window_fallbacks": {"short": ["long"], "own": ["long"]},
     "content_policy_fallbacks": {"shy": ["bold"]},
     "fallbacks_may_be_smaller": True,
     "access_groups": {"everyday": ["plain", "own"]},
@@ -261,13 +261,26 @@ def test_each_kind_of_fallback_answers_in_the_place_of_another(
     living: LivingRoutes, model: str, target: str, status_without: int
 ) -> None:
     b = living.endpoints["b"]
+    before = b.of(f"ok@{target}")
 
     refused, asked = living.chat(model, disable_fallbacks=True), b.of(f"ok@{target}")
     answered = living.chat(model)
 
-    assert (status_without, 0) == (refused.status, asked)
-    assert (200, 1) == (answered.status, b.of(f"ok@{target}"))
+    assert (status_without, before) == (refused.status, asked)
+    assert (200, before + 1) == (answered.status, b.of(f"ok@{target}"))
     assert "1" == answered.headers["x-litellm-attempted-fallbacks"]
+
+
+def test_a_prompt_counted_as_too_long_goes_on_to_a_larger_window(living: LivingRoutes) -> None:
+    b = living.endpoints["b"]
+    before = b.of("ok@long")
+    words = [{"role": "user", "content": "word " * 3000}]
+
+    refused, answered = living.chat("own", messages=words, disable_fallbacks=True), living.chat("own", messages=words)
+
+    assert (400, "context_length_exceeded") == (refused.status, refused.json["error"]["code"])
+    assert 200 == answered.status, answered.body
+    assert before + 1 == b.of("ok@long")
 
 
 PATHS: dict[str, dict[str, Any]] = {
@@ -279,12 +292,9 @@ PATHS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("path", "stream"), [*((path, False) for path in PATHS), ("/v1/chat/completions", True)])
 def test_every_api_is_served_from_a_declared_server(living: LivingRoutes, path: str, stream: bool) -> None:
     model = "vectors" if path.endswith("embeddings") else "plain"
-    if stream and path != "/v1/chat/completions":
-        pytest.skip("the endpoints of this test stream chats only")
 
     answer = living.post(path, {"model": model, **PATHS[path], **({"stream": True} if stream else {})})
 
@@ -336,15 +346,22 @@ def ways_out(living: LivingRoutes) -> dict[str, Callable[[], processes.Answer]]:
 def test_no_byte_of_an_internal_request_leaves_and_any_other_would(living: LivingRoutes) -> None:
     cloud = living.endpoints["cloud"]
 
-    answers = {way: go().status for way, go in ways_out(living).items()}
+    before, answers, left = cloud.connections, {}, {}
+    for way, go in ways_out(living).items():
+        answers[way] = go().status
+        if cloud.connections > before:
+            left[way], before = (answers[way], dict(cloud.asked)), cloud.connections
 
-    assert 0 == cloud.connections
+    assert {} == left
     assert {} == {way: status for way, status in answers.items() if status < 400 and "first" not in way}
     # The same ways, from models that are not internal: the cloud is there, and the configuration leads to it.
-    assert [200] * 4 == [
-        living.chat("open-direct").status,
-        living.chat("bridge").status,
-        living.chat("orphan").status,
-        living.chat("plain", fallbacks=["gpt"], mock_testing_fallbacks=True).status,
+    asked = cloud.of("gpt")
+    key = living.gateway.make_key(models=["plain", "gpt"], model_rpm_limit={"plain": 1})
+    others = [
+        living.chat("open-direct"),
+        living.chat("orphan"),
+        living.chat("primary", fallbacks=["gpt"]),
+        *(living.chat("plain", key=key) for _ in range(2)),
     ]
-    assert cloud.of("gpt") == 4
+    assert [200] * 5 == [answer.status for answer in others]
+    assert asked + 4 <= cloud.of("gpt")

@@ -16,6 +16,7 @@ the list; an unknown one does not.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 import json
@@ -30,8 +31,8 @@ CONFIG_VARIABLE = "DATA_FENCE_CONFIG"
 FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 NOTED = ("original_model_group", "model_group")
 _LOG = logging.getLogger("data_fence")
-# The internal model that the request began with, beside the id of its call: a task may serve one request after another.
-_began_with: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("began_with", default=None)
+# The internal model that the request began with, beside its task: a context may outlive a request, a task does not.
+_began_with: contextvars.ContextVar[tuple[object, str] | None] = contextvars.ContextVar("began_with", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,10 @@ class Fence:
     def internal_of(self, data: Mapping[str, Any]) -> str | None:
         """The internal model that a request began with, by everything that is known of it, or None."""
         began = _began_with.get()
-        if began is not None and began[0] == str(data.get("litellm_call_id")):
-            return began[1]
+        return began[1] if began is not None else self.stated_by(data)
+
+    def stated_by(self, data: Mapping[str, Any]) -> str | None:
+        """The internal model that the data of a request name."""
         return self.internal_among(_noted(data)) or self.internal_among(named(data.get("model")))
 
 
@@ -111,10 +114,12 @@ def make_hook(fence: Fence, models_inside: Any = None) -> Any:
             data: dict[str, Any],
             call_type: str,  # noqa: ARG002
         ) -> None:
-            internal = fence.internal_of(data)
+            # LiteLLM calls this again, with another model, when a key has used up its rate for the first one.
+            task, began = asyncio.current_task(), _began_with.get()
+            internal = began[1] if began is not None and began[0] is task else fence.stated_by(data)
+            _began_with.set((task, internal) if internal is not None else None)
             if internal is None:
                 return
-            _began_with.set((str(data.get("litellm_call_id")), internal))
             for other in (*named(data.get("model")), *own_fallbacks(data)):
                 if not stays(other):
                     message = refusal(internal, f"Ask for it without {other}, which is elsewhere.")
@@ -134,7 +139,7 @@ def make_hook(fence: Fence, models_inside: Any = None) -> Any:
             internal = fence.internal_of(request) or fence.internal_among(iter((model, *ids)))
             if internal is None:
                 return healthy_deployments
-            _began_with.set((str(request.get("litellm_call_id")), internal))
+            _began_with.set((asyncio.current_task(), internal))
             inside = [one for one, name in zip(healthy_deployments, ids, strict=True) if name in fence.inside]
             if healthy_deployments and not inside:
                 _LOG.warning("a request for %s was kept from %s, which is not inside", internal, model)

@@ -5,6 +5,9 @@ an engine shortens an answer silently when the window ends. So each prompt is co
 tokenizer (see prompt_ruler.py), and prompt + max_tokens beyond the window is answered with HTTP 400 and the
 numbers.
 
+A model with `context_window_fallbacks` is not refused at once where one of them takes the prompt: LiteLLM's router is
+told that this model cannot, and goes on to the next, as it does when an engine says so.
+
 The hook also sends the request's id to the engine as X-Request-Id: what the client reads as `x-litellm-call-id`
 stands in the engine's log, and the id of a refused request does not.
 
@@ -14,6 +17,7 @@ Run as a program it checks that every tokenizer can be used, in one line per fau
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import functools
 import json
@@ -25,6 +29,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from prompt_ruler import Measurement, PromptRuler, RulerError, load_ruler
@@ -35,15 +40,38 @@ NUMBERS_REFUSED = "This gateway does not pass on prompts given as token ids. Sen
 _LOG = logging.getLogger("token_window")
 _OUTSIDE_AN_ID = re.compile(r"[^A-Za-z0-9._:-]")
 # Counting is CPU work that frees the interpreter; a pool of its own keeps long prompts from blocking LiteLLM's threads.
+# Why models cannot take the present request, by ruler: told to the router when it comes to one of them.
+_too_long: contextvars.ContextVar[Mapping[int, str]] = contextvars.ContextVar("too_long", default={})  # noqa: B039
 _COUNTING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="token-window")
+
+
+def _read(config_path: Path) -> Mapping[str, Any]:
+    try:
+        content: Mapping[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
+        return {"models": content["models"], "context_window_fallbacks": content.get("context_window_fallbacks", {})}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RulerError(f"{config_path}: {type(error).__name__}: {error}") from error
+
+
+def load_fallbacks(config_path: Path) -> dict[str, tuple[str, ...]]:
+    """The models that a model's long prompts may go to, theirs included, in the order in which they are asked."""
+    declared: Mapping[str, list[str]] = _read(config_path)["context_window_fallbacks"]
+    found: dict[str, tuple[str, ...]] = {}
+    for name in declared:
+        onward: dict[str, None] = {}
+        waiting = list(declared[name])
+        while waiting:
+            target = waiting.pop(0)
+            if target not in onward:
+                onward[target] = None
+                waiting += declared.get(target, [])
+        found[name] = tuple(onward)
+    return found
 
 
 def load_rulers(config_path: Path) -> dict[str, PromptRuler]:
     """One ruler per public model name and per deployment id, for both are valid in a request's `model`."""
-    try:
-        models = json.loads(config_path.read_text(encoding="utf-8"))["models"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RulerError(f"{config_path}: {type(error).__name__}: {error}") from error
+    models = _read(config_path)["models"]
     rulers: dict[str, PromptRuler] = {}
     for name, model in models.items():
         max_input_tokens = model["max_input_tokens"]
@@ -150,8 +178,11 @@ def _from_responses(request: Mapping[str, Any]) -> dict[str, Any]:
     return dict(translated)
 
 
-def make_hook(rulers: Mapping[str, PromptRuler]) -> Any:
+def make_hook(
+    rulers: Mapping[str, PromptRuler], fallbacks: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+) -> Any:
     """The object LiteLLM calls. Its base classes exist in the gateway's interpreter only, hence a function."""
+    from litellm.exceptions import ContextWindowExceededError  # noqa: PLC0415
     from litellm.integrations.custom_logger import CustomLogger  # noqa: PLC0415
     from litellm.proxy._types import ProxyException  # noqa: PLC0415
 
@@ -179,14 +210,45 @@ def make_hook(rulers: Mapping[str, PromptRuler]) -> Any:
             named = [
                 name.strip() for name in model.split(",")
             ]  # LiteLLM asks several models when they stand in one name
+            _too_long.set({})
             for name in named:
-                if name in rulers:
-                    await self._judge(data, call_type, name, rulers[name])
+                if name in rulers and (reason := await self._judge(data, call_type, name)) is not None:
+                    reasons = {id(rulers[name]): reason}
+                    if len(named) > 1 or not await self._goes_on(data, call_type, name, reasons):
+                        raise RefusedPrompt(reason, word="context_length_exceeded", parameter=_prompt_parameter(data))
+                    _too_long.set(reasons)
             if call_id := data.get("litellm_call_id"):
                 headers = {**(data.get("extra_headers") or {}), "x-request-id": engine_request_id(str(call_id))}
                 data["extra_headers"] = headers
 
-        async def _judge(self, data: dict[str, Any], call_type: str, model: str, ruler: PromptRuler) -> None:
+        async def _goes_on(self, data: dict[str, Any], call_type: str, model: str, reasons: dict[int, str]) -> bool:
+            """Whether another model takes the prompt; `reasons` gets why the others cannot."""
+            if data.get("disable_fallbacks"):
+                return False
+            takes = False
+            for target in fallbacks.get(model, ()):
+                reason = await self._judge(data, call_type, target) if target in rulers else None
+                takes = takes or reason is None
+                if reason is not None:
+                    reasons[id(rulers[target])] = reason
+            return takes
+
+        async def async_filter_deployments(
+            self,
+            model: str,
+            healthy_deployments: list[Any],
+            messages: Any,  # noqa: ARG002
+            request_kwargs: dict[str, Any] | None = None,  # noqa: ARG002
+            parent_otel_span: Any = None,  # noqa: ARG002
+        ) -> list[Any]:
+            reason = _too_long.get().get(id(rulers.get(model)))
+            if reason is not None:
+                raise ContextWindowExceededError(message=reason, model=model, llm_provider="")
+            return healthy_deployments
+
+        async def _judge(self, data: dict[str, Any], call_type: str, model: str) -> str | None:
+            """Why the model cannot take the request, or None."""
+            ruler = rulers[model]
             try:
                 measured = await asyncio.get_running_loop().run_in_executor(_COUNTING, measure, data, call_type, ruler)
             except Exception as error:  # noqa: BLE001  (the engine holds the same ruler: it judges, and explains)
@@ -197,9 +259,9 @@ def make_hook(rulers: Mapping[str, PromptRuler]) -> Any:
                     type(error).__name__,
                     error,
                 )
-                return
+                return None
             if measured is None:
-                return
+                return None
             reason = refusal(
                 measured,
                 model=model,
@@ -207,10 +269,9 @@ def make_hook(rulers: Mapping[str, PromptRuler]) -> Any:
                 max_input_tokens=ruler.max_input_tokens,
                 asked_tokens=asked_output_tokens(data),
             )
-            if reason is not None:
-                raise RefusedPrompt(reason, word="context_length_exceeded", parameter=_prompt_parameter(data))
-            if has_token_ids(data.get("prompt")):
+            if reason is None and has_token_ids(data.get("prompt")):
                 raise RefusedPrompt(NUMBERS_REFUSED, word="unsupported_prompt", parameter="prompt")
+            return reason
 
     return TokenWindow()
 
@@ -237,9 +298,10 @@ def leave_estimates_aside(known: Callable[[str], bool]) -> None:
 
 @functools.cache
 def _gateway_hook() -> Any:
-    rulers = load_rulers(Path(os.environ[CONFIG_VARIABLE]))
+    path = Path(os.environ[CONFIG_VARIABLE])
+    rulers = load_rulers(path)
     leave_estimates_aside(rulers.__contains__)
-    return make_hook(rulers)
+    return make_hook(rulers, load_fallbacks(path))
 
 
 def __getattr__(name: str) -> Any:

@@ -88,6 +88,8 @@ class ProviderParameters(Part):
     rpm: PositiveCount | None = None
     tpm: PositiveCount | None = None
     tags: list[Text] | None = None
+    input_cost_per_token: Price | None = None
+    output_cost_per_token: Price | None = None
 
 
 class ProviderInfo(Part):
