@@ -5,12 +5,14 @@ One LiteLLM with PostgreSQL and Redis, before endpoints that count. What is show
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from sizing.providers import provider_catalogue
 from tests.access.living_gateway import why_not
 from tests.gateway import processes
 from tests.prisma_engine.postgres import free_port
@@ -126,6 +128,18 @@ def break_the_rules(config: dict[str, Any]) -> None:
             "model_info": {**outside["model_info"], "id": "secret-mixed-cloud", "enable_tag_filtering": True},
         }
     )
+
+
+def test_every_provider_is_one_that_litellm_knows() -> None:
+    try:
+        package = next((processes.virtual_environment() / "lib").glob("python3*/site-packages/litellm"))
+    except processes.Unavailable as reason:
+        pytest.skip(str(reason))
+    source = (package / "types" / "utils.py").read_text(encoding="utf-8")
+    known = set(re.findall(r'^    [A-Z0-9_]+ = "([^"]+)"$', source.split("class LlmProviders(", 1)[1], re.MULTILINE))
+    catalogue = provider_catalogue()
+
+    assert set() == {*catalogue.cloud.split(), *catalogue.self_hosted.values()} - known
 
 
 @pytest.fixture(scope="module")
