@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import signal
+import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +37,7 @@ UNSTABLE_MAX_RATIO = 0.5
 VOCABULARY = 1000  # ids that every model at hand has, special ones left out
 FIRST_ID = 300
 CONTROL_RUNS = 2
+TERMINATED = 143
 
 
 def crowd_command(
@@ -60,6 +64,7 @@ def crowd_command(
     tokens: Annotated[int, typer.Option(help="of an answer, about", rich_help_panel=given.WHAT)] = 40,
     spread: Annotated[float, typer.Option(help="seconds over which they start", rich_help_panel=given.WHAT)] = 3.0,
     whole_ratio: Annotated[float, typer.Option(help="share of answers that must be right")] = 0.999,
+    seconds: Annotated[float, typer.Option(help="no round begins after so long", rich_help_panel=FAULTS)] = 3600.0,
     earlier: Annotated[
         list[Path] | None,
         typer.Option("--with", help=f"a {ROUNDS} of an earlier run, to be counted in; may be repeated"),
@@ -74,6 +79,8 @@ def crowd_command(
         raise BadLoad(f"{directory}: holds a run already; name another --output")
     known = [one for path in earlier or [] for one in Round.read(path)]
     book = Logbook(suite="crowd", question=QUESTION)
+    until = time.monotonic() + seconds
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # engines of our own must not outlive us
     with ExitStack() as stack:
         if engine_kind is Kind.fault:
             engines = stack.enter_context(loopback.fault_engines(count, key=key, pace={"itl_ms": itl_ms}))
@@ -116,7 +123,8 @@ def crowd_command(
             outstanding=lambda engine: relay.outstanding_at(engine.name),
         )
         crowd = Crowd(relay=relay, key=key, subject=model, spread_seconds=spread)
-        faults = [one for one in chosen(faults_of(engines, trial), fault or []) for _ in range(rounds)]
+        kinds = chosen(faults_of(engines, trial), fault or [])
+        faults = [one for _ in range(rounds) for one in kinds]  # in turn: a run that is cut short has some of each
 
         def suite() -> SuiteResult:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -126,6 +134,7 @@ def crowd_command(
                         asked,
                         faults,
                         strike=strike,
+                        until=until,
                         directory=directory,
                         known=known,
                         book=book,
@@ -154,6 +163,7 @@ async def _rounds(
     faults: Sequence[Fault],
     *,
     strike: float,
+    until: float,
     directory: Path,
     known: list[Round],
     book: Logbook,
@@ -171,6 +181,9 @@ async def _rounds(
         if unstable > UNSTABLE_MAX_RATIO * len(asked):
             book.objections.append(book.notes[-1])
     for number, fault in enumerate(faults):
+        if time.monotonic() > until:
+            book.notes.append(f"{len(faults) - number} of {len(faults)} rounds left out: the time was over")
+            break
         # Not always at the same place of an answer.
         found = await crowd.round(asked, fault, strike_seconds=strike * (0.6 + 0.1 * (number * 3 % 9)))
         found.write(directory / ROUNDS)
