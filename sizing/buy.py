@@ -8,6 +8,7 @@ cheaper than the best.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Literal
 
 from sizing.candidates import Candidate, candidates_for, loaded
 from sizing.device import GpuFacts, known_gpus
@@ -15,7 +16,7 @@ from sizing.islands import Pool, Shape, engine_slots, pool_of_catalogue
 from sizing.loaded import hopeful_count, nobody_could, too_few_could
 from sizing.model_facts import ModelFacts
 from sizing.prices import Bill, GpuPrice, Prices, bill_for
-from sizing.prospect import Shortfall, group_of
+from sizing.prospect import Prospect, Shortfall, group_of
 from sizing.units import GIB
 from sizing.wish import Wish
 
@@ -199,6 +200,15 @@ def _settled(one: _Prospects, wish: Wish, prices: Prices | None, *, most: float)
         cost=_cost(one.row, one.price, prices, gpu_count),
         engines=tuple(engines),
     )
+
+
+def span_text(prospect: Prospect, field: Literal["ttft_seconds", "tpot_seconds"]) -> str:
+    """A time of the percentile that was asked for, with its interval."""
+    at = prospect.demand.objectives.percentile
+    ends = [getattr(one, field).at(at) * 1000 for one in prospect.ends]
+    likely = ends[1]
+    digits = 1 if likely < 100 else 0  # noqa: PLR2004 - three digits are enough
+    return f"{likely:,.{digits}f} ms ({min(ends):,.{digits}f} to {max(ends):,.{digits}f})"
 
 
 def memory_text(option: Option) -> str:

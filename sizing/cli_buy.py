@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sizing.buy import Option, Options, memory_text, what_to_buy
+from sizing.buy import Option, Options, memory_text, span_text, what_to_buy
 from sizing.cli_console import answer, human_console, say
 from sizing.cli_feel import feel_json, print_felt
 from sizing.errors import DoesNotFit
@@ -97,6 +97,9 @@ def _option_json(option: Option, names: Sequence[str]) -> dict[str, object]:
             {
                 "model": name,
                 "replicas": engine.engine_count,
+                "ttft": None if engine.prospect is None else span_text(engine.prospect, "ttft_seconds"),
+                "tpot": None if engine.prospect is None else span_text(engine.prospect, "tpot_seconds"),
+                "provenance": None if engine.prospect is None else engine.prospect.provenance,
                 "alternative": alternative_text(engine.configuration, engine.shape, wished_model=name),
                 "vllm_serve_line": serve_command(
                     engine.configuration, engine.answer, model_path=engine.configuration.model.name
@@ -118,15 +121,14 @@ def _print_options(console: Console, options: Options, names: Sequence[str]) -> 
         if bill is not None:
             power = bill.power_watts
         seen = option.engines[0].prospect
-        at = 0 if seen is None else seen.demand.objectives.percentile
         table.add_row(
             f"{option.gpu_count} x {option.row.nvml_name}",
             str(option.host_count),
             memory_text(option),
             "" if power is None else f"{power / 1000:,.1f} kW",
             "" if bill is None else f"{bill.total:,.0f} {bill.currency}",
-            "" if seen is None else f"{seen.likely.ttft_seconds.at(at) * 1000:,.0f} ms",
-            "" if seen is None else f"{seen.likely.tpot_seconds.at(at) * 1000:,.1f} ms",
+            "" if seen is None else span_text(seen, "ttft_seconds"),
+            "" if seen is None else span_text(seen, "tpot_seconds"),
         )
     console.print(table)
     best = options.settled[0]

@@ -14,11 +14,11 @@ BAND_CELLS = 36
 
 def feel_json(feel: Feel) -> dict[str, object]:
     """What a program reads: every figure with its interval; the configuration stands beside it already."""
-    demand, served = feel.demand, feel.lost_served
+    demand = feel.demand
     content = {
         name: dataclasses.asdict(value) if isinstance(value, Range) else value
         for name, value in ((name, getattr(feel, name)) for name in feel.__dataclass_fields__)
-        if name not in {"candidate", "demand", "points", "growth", "lost_served", "lost", "rivals"}
+        if name not in {"candidate", "demand", "points", "growth", "lost_times", "lost", "rivals"}
     }
     content["demand"] = dataclasses.asdict(dataclasses.replace(demand, trace=None))
     if demand.trace is not None:
@@ -26,12 +26,13 @@ def feel_json(feel: Feel) -> dict[str, object]:
     content["percentile"] = demand.objectives.percentile
     content["points"] = [dataclasses.asdict(point) for point in feel.points]
     content["growth"] = dataclasses.asdict(feel.growth)
-    if served is not None:
+    if feel.lost_times is not None:
+        first, each = feel.lost_times
         content["one_engine_less"] = {
             "meets": not feel.lost,
             "shortfall": feel.lost,
-            "ttft_seconds": served.ttft_seconds.at(demand.objectives.percentile),
-            "tpot_seconds": served.tpot_seconds.at(demand.objectives.percentile),
+            "ttft_seconds": dataclasses.asdict(first),
+            "tpot_seconds": dataclasses.asdict(each),
         }
     return content
 
@@ -55,7 +56,7 @@ def _print_feel(console: Console, model: str, feel: Feel) -> None:
     table.add_row(f"whole answer, {at} %", f"{_seconds(feel.e2e_seconds)}")
     if feel.burst is not None:
         table.add_row("all ask at once", f"first token, {at} %: {_seconds(feel.burst)}")
-    table.add_row("in flight", f"{feel.in_flight:.1f} requests on {engines} engine{'s' if engines > 1 else ''}")
+    table.add_row("in flight", f"{_count(feel.in_flight, 1)} requests on {engines} engine{'s' if engines > 1 else ''}")
     table.add_row(
         "throughput",
         f"{_count(feel.output_tokens_per_second)} tokens/s; at most {_count(feel.saturation_per_second, 2)} requests/s",
@@ -83,7 +84,7 @@ def _growth(feel: Feel) -> str:
 
 
 def _lost(feel: Feel) -> str:
-    if feel.lost_served is None:
+    if feel.lost_times is None:
         return "it is the only one: nothing is answered until it is back"
     if not feel.lost:
         return "the objectives are still met"

@@ -14,7 +14,7 @@ from sizing.loaded import slowness_of
 from sizing.prospect import Group, group_of, served_by, shortfall_of
 from sizing.reasons import alternative_text
 from sizing.request import Objective
-from sizing.serving import Served, simulate
+from sizing.serving import simulate
 from sizing.speed import SpeedProvenance
 from sizing.step_seconds import steps_of
 from sizing.wish import Wish
@@ -69,8 +69,8 @@ class Growth:
 
 @dataclass(frozen=True, kw_only=True)
 class Feel:
-    """Of the engines of one model. `lost`: one engine dead, None where there is only one; `burst`: everybody asks
-    within a second, None of a load without people."""
+    """Of the engines of one model. `lost`: what is missed with one engine dead, None where there is only one, and
+    `lost_times`: TTFT and TPOT then; `burst`: everybody asks within a second, None of a load without people."""
 
     demand: Demand
     candidate: Candidate
@@ -78,15 +78,15 @@ class Feel:
     ttft_seconds: Range
     tpot_seconds: Range
     e2e_seconds: Range
-    median_tpot_seconds: float
+    median_tpot_seconds: Range
     output_tokens_per_second: Range
     requests_per_second: Range
-    in_flight: float
+    in_flight: Range
     saturation_per_second: Range
     points: tuple[LoadPoint, ...]
     growth: Growth
     lost: str | None
-    lost_served: Served | None
+    lost_times: tuple[Range, Range] | None
     burst: Range | None
     rivals: tuple[Rival, ...] = ()
     others: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ def felt_from(feels: dict[str, Feel], streaming: Streaming) -> Felt:
         Stream(
             requests_per_second=feel.requests_per_second.likely,
             output_tokens=feel.demand.output.mean_tokens,
-            tpot_seconds=feel.median_tpot_seconds,
+            tpot_seconds=feel.median_tpot_seconds.likely,
         )
         for feel in feels.values()
     ]
@@ -177,14 +177,14 @@ def feel_of(candidate: Candidate, *, others: Sequence[str] = ()) -> Feel:
     at = demand.objectives.percentile
 
     def span(pick: str) -> Range:
-        seen = [getattr(one, pick).at(at) for one in (prospect.fast, prospect.likely, prospect.slow)]
+        seen = [getattr(one, pick).at(at) for one in prospect.ends]
         return _range(*seen)
 
     def rate(pick: str) -> Range:
         seen = [getattr(one, pick) * count for one in (prospect.slow, prospect.likely, prospect.fast)]
         return _range(*seen)
 
-    lost, lost_served = _one_less(group, demand)
+    lost, lost_times = _one_less(group, demand)
     return Feel(
         demand=demand,
         candidate=candidate,
@@ -192,15 +192,15 @@ def feel_of(candidate: Candidate, *, others: Sequence[str] = ()) -> Feel:
         ttft_seconds=span("ttft_seconds"),
         tpot_seconds=span("tpot_seconds"),
         e2e_seconds=span("e2e_seconds"),
-        median_tpot_seconds=prospect.likely.tpot_seconds.p50,
+        median_tpot_seconds=_range(*(one.tpot_seconds.p50 for one in prospect.ends)),
         output_tokens_per_second=rate("output_tokens_per_second"),
         requests_per_second=rate("requests_per_second"),
-        in_flight=prospect.in_flight,
+        in_flight=_range(*(one.in_flight_mean * count for one in prospect.ends)),
         saturation_per_second=_saturation(group, demand),
         points=tuple(_point(group, demand.times(factor)) for factor in LOAD_FACTORS),
         growth=_growth(group, demand),
         lost=lost,
-        lost_served=lost_served,
+        lost_times=lost_times,
         burst=_burst(group, demand),
         others=tuple(others),
     )
@@ -263,13 +263,20 @@ def _saturation(group: Group, demand: Demand) -> Range:
     return _range(*seen)
 
 
-def _one_less(group: Group, demand: Demand) -> tuple[str | None, Served | None]:
+def _one_less(group: Group, demand: Demand) -> tuple[str | None, tuple[Range, Range] | None]:
+    """What is missed with an engine less, and TTFT and TPOT then; None where there is only one engine."""
     if group.engine_count == 1:
         return None, None
     fewer = replace(group, engine_count=group.engine_count - 1)
-    seen = served_by(fewer, demand, slowness_ratio=slowness_of(group, demand))
-    missed = shortfall_of(seen, demand)
-    return missed.text if missed else "", seen
+    low, high = group.times.interval_ratio
+    ends = [served_by(fewer, demand, slowness_ratio=ratio, requests=SEARCH_REQUESTS) for ratio in (low, 1.0, high)]
+    missed = shortfall_of(ends[-1] if demand.objectives.certainty == "safe" else ends[1], demand)
+    at = demand.objectives.percentile
+    times = (
+        _range(*(one.ttft_seconds.at(at) for one in ends)),
+        _range(*(one.tpot_seconds.at(at) for one in ends)),
+    )
+    return missed.text if missed else "", times
 
 
 def _burst(group: Group, demand: Demand) -> Range | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log2
 
-from sizing.buy import Options, memory_text
+from sizing.buy import Options, memory_text, span_text
 from sizing.feel import Feel, Felt, LoadPoint, Range
 from sizing.page_figures import CURVE_BOTTOM, CURVE_HEIGHT, CURVE_LEFT, CURVE_RIGHT, CURVE_TOP, CURVE_WIDTH, Tick
 
@@ -127,7 +127,6 @@ def options_table(options: Options) -> TableFigure:
     for one in options.settled:
         seen = one.engines[0].prospect
         watts = one.bill.power_watts if one.bill else (one.row.tdp_w or 0) * one.gpu_count
-        at = seen.demand.objectives.percentile if seen else 0
         rows.append(
             (
                 f"{one.gpu_count} x {one.row.nvml_name}",
@@ -135,8 +134,8 @@ def options_table(options: Options) -> TableFigure:
                 memory_text(one),
                 f"{(watts or 0) / 1000:,.1f} kW",
                 f"{one.bill.total:,.0f} {one.bill.currency}" if one.bill else "-",
-                f"{seen.likely.ttft_seconds.at(at) * 1000:,.0f} ms" if seen else "-",
-                f"{seen.likely.tpot_seconds.at(at) * 1000:,.1f} ms" if seen else "-",
+                span_text(seen, "ttft_seconds") if seen else "-",
+                span_text(seen, "tpot_seconds") if seen else "-",
                 seen.provenance if seen else "-",
             )
         )
@@ -145,7 +144,7 @@ def options_table(options: Options) -> TableFigure:
         headings=("hardware", "hosts", "memory", "power", "total cost", "TTFT", "TPOT", "step times"),
         rows=tuple(rows),
         chosen=0,
-        note="The cheapest first; without prices, the one with the least GPU memory. Times are the likely ones.",
+        note="The cheapest first; without prices, the one with the least GPU memory. Times with their 80 % intervals.",
     )
 
 
@@ -165,7 +164,11 @@ def _part(model: str, feel: Feel) -> SpeedPart:
     facts += [
         ("throughput", f"{throughput.likely:,.0f} tokens/s", _span(throughput, 1, " tokens/s")),
         ("at most", f"{most.likely:,.2f} requests/s", _span(most, 1, " requests/s")),
-        ("in flight", f"{feel.in_flight:.1f} requests", f"on {feel.candidate.engine_count} engines"),
+        (
+            "in flight",
+            f"{feel.in_flight.likely:.1f} requests",
+            f"{_span(feel.in_flight, 1, '')} on {feel.candidate.engine_count} engines",
+        ),
         ("growth", f"{feel.growth.factor:.2f} x", f"then: {feel.growth.then}"),
         ("one engine dead", "", dead),
         ("intervals", "80 %", f"step times {feel.provenance}; wished: {feel.demand.objectives.text()}"),

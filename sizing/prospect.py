@@ -53,6 +53,11 @@ class Prospect:
         return self.slow if self.demand.objectives.certainty == "safe" else self.likely
 
     @property
+    def ends(self) -> tuple[Served, Served, Served]:
+        """Fast, likely, slow."""
+        return self.fast, self.likely, self.slow
+
+    @property
     def in_flight(self) -> float:
         """Over all engines."""
         return self.likely.in_flight_mean * self.engine_count
