@@ -59,6 +59,14 @@ class Lab:
         """A signal to one process of a unit, found by its title."""
         self.run(host, "/usr/bin/python3", "-c", SIGNAL_MEMBER, unit, title, name)
 
+    def relay_states(self, host: str, port: int) -> dict[str, str]:
+        """What a host's relay says of its replicas; empty where it does not answer."""
+        try:
+            said = self.run(host, "curl", "--silent", "--max-time", "2", f"http://127.0.0.1:{port}/relay/status")
+            return {str(replica["id"]): str(replica["state"]) for replica in json.loads(said)["replicas"]}
+        except (BadLoad, ValueError, KeyError):
+            return {}
+
     def power_on(self, host: str) -> None:
         """Power, until it runs."""
         self.verb("start", host)

@@ -14,6 +14,7 @@ from benchmarks.suites.failover import Fault
 from sizing.plan import Plan, PlannedModel
 from sizing.relays import Relay
 
+LOOK_SECONDS = 1.0  # each look costs the lab a process in a host
 NEW_CONNECTIONS_SECONDS = 4.0  # until another gateway has the address
 ROLLING_SECONDS = 1800
 SLOW_UNIT = "fault-slow-database"
@@ -66,6 +67,16 @@ class Ground:
         """What a stream may feel of a silent engine."""
         return self.relay.stall_seconds + AFTER_STALL_SECONDS
 
+    def is_out(self, host: str, engine: str = "") -> bool:
+        """Whether some gateway's relay sends nothing to this engine, or to any engine of this host."""
+        names = {
+            place.id
+            for place in self.model.deployments
+            if place.host == host and engine in {"", f"vllm@{place.engine}.service"}
+        }
+        states = (self.lab.relay_states(gateway, self.relay.port) for gateway in self.plan.gateway.hosts)
+        return any(state.get(name) == "ejected" for state in states for name in names)
+
 
 Place = tuple[str, str]  # host, unit
 
@@ -94,6 +105,7 @@ def _engine_faults(ground: Ground) -> Iterator[Fault]:
             kill(part),
             back,
             CRASH_GAP_SECONDS,
+            watched=True,
         )
     yield _each(
         ground,
@@ -102,6 +114,7 @@ def _engine_faults(ground: Ground) -> Iterator[Fault]:
         lambda place: lab.signal_unit(*place, "SIGKILL", whom="main"),
         back,
         CRASH_GAP_SECONDS,
+        watched=True,
     )
     yield _each(
         ground,
@@ -110,6 +123,7 @@ def _engine_faults(ground: Ground) -> Iterator[Fault]:
         lambda place: lab.signal_unit(*place, "SIGSTOP"),
         lambda place: lab.signal_unit(*place, "SIGCONT"),
         ground.silence_seconds,
+        watched=True,
     )
 
 
@@ -123,6 +137,7 @@ def _host_faults(ground: Ground) -> Iterator[Fault]:
         lambda place: lab.verb("cut", place[0]),
         lambda place: lab.verb("heal", place[0]),
         silence,
+        watched=True,
     )
     yield _each(
         ground,
@@ -131,6 +146,7 @@ def _host_faults(ground: Ground) -> Iterator[Fault]:
         lambda place: lab.verb("kill", place[0]),
         lambda place: lab.power_on(place[0]),
         silence,
+        watched=True,
     )
 
 
@@ -218,6 +234,7 @@ def _each(  # noqa: PLR0917  a table: name, where, break, mend, silence
     *,
     streams_may_break: bool = False,
     new_may_fail_seconds: float = 0.0,
+    watched: bool = False,
 ) -> Fault:
     turn = cycle(places)
     current = [places[0]]
@@ -234,6 +251,8 @@ def _each(  # noqa: PLR0917  a table: name, where, break, mend, silence
         streams_may_break=streams_may_break,
         new_may_fail_seconds=new_may_fail_seconds,
         repeats=ground.repeats,
+        ejected=(lambda: ground.is_out(*current[0])) if watched else None,
+        look_seconds=LOOK_SECONDS,
     )
 
 

@@ -26,7 +26,6 @@ QUESTION = "What do clients see while something breaks, and how soon is it over?
 APPLIANCE = "appliance"
 GAP_SECONDS = 5.0
 THREAD_SECONDS = 600.0
-POLL_SECONDS = 0.1
 BACK_SECONDS = 60.0
 
 
@@ -45,6 +44,7 @@ class Fault:
     hits_running: bool = True  # it proves something only if requests were under way when it struck
     repeats: int = 1
     ejected: Callable[[], bool] | None = None  # asked from the injection on, until it has come back
+    look_seconds: float = 0.1  # between two such questions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +157,9 @@ def _broken_run(
             times.append(time.time())
             until = time.monotonic() + conditions.heal_at_seconds - conditions.inject_at_seconds
             if fault.ejected is not None:
-                ejected = _await(fault.ejected, over, until)
+                ejected = _await(fault.ejected, over, until, pause=fault.look_seconds)
                 found.ejections.append(time.monotonic() - begun if ejected else None)
-                if ejected and _await(lambda: not _asked(fault), over, until):
+                if ejected and _await(lambda: not _asked(fault), over, until, pause=fault.look_seconds):
                     back = time.monotonic() - begun
             over.wait(until - time.monotonic())
         except Exception as error:  # noqa: BLE001  raised again below, where somebody listens
@@ -168,7 +168,8 @@ def _broken_run(
         times.append(time.time())
         try:
             fault.heal()
-            if ejected and back is None and _await(lambda: not _asked(fault), None, mending + BACK_SECONDS):
+            again = mending + BACK_SECONDS
+            if ejected and back is None and _await(lambda: not _asked(fault), None, again, pause=fault.look_seconds):
                 found.restarts.append(Restart(seconds=time.monotonic() - mending, by_itself=False))
         except Exception as error:  # noqa: BLE001
             trouble.append(error)
@@ -192,12 +193,12 @@ def _asked(fault: Fault) -> bool:
     return fault.ejected is not None and fault.ejected()
 
 
-def _await(check: Callable[[], bool], over: threading.Event | None, until: float) -> bool:
+def _await(check: Callable[[], bool], over: threading.Event | None, until: float, *, pause: float) -> bool:
     """Whether it became so in time, and before the load was over."""
     while not check():
         if time.monotonic() > until or (over is not None and over.is_set()):
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
     return True
 
 

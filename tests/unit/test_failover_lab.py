@@ -82,6 +82,23 @@ def test_a_fault_does_what_it_says_and_undoes_it(lab: Lab, name: str, broken: st
     assert mended in " ".join(said(lab))
 
 
+def test_an_engine_is_out_when_a_relay_says_so(lab: Lab) -> None:
+    answer = lab.program.with_name("answer")
+    killed = fault(lab, "API server")
+    states = {"replicas": [{"id": f"{QWEN}@h2", "state": "ejected"}, {"id": f"{QWEN}@h3", "state": "serving"}]}
+
+    killed.inject()
+    answer.write_text(json.dumps(states))
+    out = killed.ejected is not None and killed.ejected()
+    answer.write_text(json.dumps(states).replace("ejected", "serving"))
+
+    assert out
+    assert killed.ejected is not None
+    assert not killed.ejected()
+    answer.write_text("no JSON")
+    assert not killed.ejected()
+
+
 def test_a_disk_is_filled_only_after_the_database_has_moved_to_a_small_one(lab: Lab) -> None:
     full = fault(lab, "disk full")
 
