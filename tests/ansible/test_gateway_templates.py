@@ -287,3 +287,31 @@ def test_with_edges_only_they_the_host_itself_and_declared_networks_may_open_con
 
 def test_without_edges_the_port_is_open_and_no_rule_is_loaded(rendered: Path) -> None:
     assert "nft" not in (rendered / "litellm.service").read_text()
+
+
+def test_the_page_for_people_names_every_model_with_window_and_price(rendered: Path) -> None:
+    page = (rendered / "front_page.html").read_text(encoding="utf-8")
+
+    assert '<tr data-model="qwen"><td><code>qwen</code>' in page
+    assert "<td>1,536</td><td>512</td>" in page
+    assert '<td class="wide">0.1500</td><td class="wide">0.6000</td>' in page
+    assert page.count('lang="ko"') == page.count('lang="en"') - 1  # the document's own
+    assert "http://" not in page.replace("http://127.0.0.1:4000/v1", "")  # nothing from elsewhere
+    assert "https://" not in page
+
+
+def test_what_operators_write_is_text_on_the_page_and_no_markup(tmp_path: Path) -> None:
+    directory = render(tmp_path, gateway_front_page_title="<script>alert(1)</script>", gateway_front_page_contact="<b>")
+
+    page = (directory / "front_page.html").read_text(encoding="utf-8")
+
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<b>" not in page
+
+
+def test_a_models_status_is_asked_from_what_serves_it(rendered: Path) -> None:
+    assert {
+        "qwen": ["http://10.77.0.12:8000/health", "http://10.77.0.13:8000/health"],
+        "gemma": ["http://10.77.0.13:8001/health"],
+    } == json.loads((rendered / "front_page.json").read_text())

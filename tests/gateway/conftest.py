@@ -84,6 +84,11 @@ def render(template: str, variables: dict[str, Any]) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"to_json": json.dumps, "to_nice_json": json.dumps, "to_nice_yaml": _yaml}
+    environment.filters |= {
+        "to_json": json.dumps,
+        "to_nice_json": json.dumps,
+        "regex_replace": lambda text, pattern, by: re.sub(pattern, by, text),
+    }
     environment.tests |= {"truthy": bool, "search": lambda text, pattern: re.search(pattern, text) is not None}
     return environment.from_string((FILES.parent / "templates" / template).read_text()).render(
         variables | {"ansible_managed": "test"}
@@ -171,6 +176,9 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         # The Redis of these tests has no password; the rest is the role's.
         text = render("config.yaml.j2", variables)
         config.write_text("\n".join(line for line in text.splitlines() if "redis_password" not in line))
+        (directory / "front-page").mkdir()
+        for template, name in (("front_page.html.j2", "index.html"), ("front_page.json.j2", "models.json")):
+            (directory / "front-page" / name).write_text(render(template, variables))
         (directory / "token_window.json").write_text('{"models": {}}')
         (directory / "ledger.json").write_text(
             json.dumps(

@@ -191,7 +191,7 @@ def _print(arrangements: Sequence[Arrangement]) -> None:
     first = arrangements[0]
     print(f"\n{STREAMS} streams of {TOKENS} tokens, one every {ITL_MS:g} ms; load average {os.getloadavg()[0]:.1f}")
     print(
-        "arrangement | us a token (rounds) | tokens/s a core | ratio | ms a request | ratio | TTFT p50 | gap p50, p99 ms"
+        "arrangement | us a token (rounds) | tokens/s a core | ratio | ms a request | ratio | TTFT ms | gap p50, p99 ms"
     )
     for one in arrangements:
         chunk, request = statistics.median(one.chunk_microseconds), statistics.median(one.request_microseconds)

@@ -94,6 +94,7 @@ def lay_out_library(directory: Path) -> Path:
     for package in ("relay", "ledger"):
         shutil.copytree(ROOT / package, library / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("prompt_ruler.py", "token_window.py", "identity_ledger.py", "outage_budget.py", "data_fence.py"):
+    for name in ("prompt_ruler.py", "token_window.py", "identity_ledger.py", "outage_budget.py", "front_page.py"):
         if (FILES / name).exists():
             shutil.copyfile(FILES / name, library / name)
     return library
@@ -237,6 +238,8 @@ def environment_of(*, directory: Path, venv: Path, prisma: Mapping[str, str], po
         "VLLM_API_KEY": secrets.token_hex(12),
         "TOKEN_WINDOW_CONFIG": str(directory / "token_window.json"),
         "IDENTITY_LEDGER_CONFIG": str(directory / "ledger.json"),
+        "FRONT_PAGE_DIRECTORY": str(directory / "front-page"),
+        "DOCS_URL": "/docs",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "HF_HUB_OFFLINE": "1",
         "DISABLE_SCHEMA_UPDATE": "true",
