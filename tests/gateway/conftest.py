@@ -83,10 +83,10 @@ def render(template: str, variables: dict[str, Any]) -> str:
     environment = jinja2.Environment(  # noqa: S701  (YAML, no HTML)
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"to_json": json.dumps, "to_nice_json": json.dumps, "to_nice_yaml": _yaml}
     environment.filters |= {
         "to_json": json.dumps,
         "to_nice_json": json.dumps,
+        "to_nice_yaml": _yaml,
         "regex_replace": lambda text, pattern, by: re.sub(pattern, by, text),
     }
     environment.tests |= {"truthy": bool, "search": lambda text, pattern: re.search(pattern, text) is not None}

@@ -93,8 +93,10 @@ def lay_out_library(directory: Path) -> Path:
     library = directory / "lib"
     for package in ("relay", "ledger"):
         shutil.copytree(ROOT / package, library / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("prompt_ruler.py", "token_window.py", "identity_ledger.py", "outage_budget.py", "data_fence.py"):
-    for name in ("prompt_ruler.py", "token_window.py", "identity_ledger.py", "outage_budget.py", "front_page.py"):
+    for name in (
+        *("prompt_ruler.py", "token_window.py", "identity_ledger.py", "outage_budget.py"),
+        *("data_fence.py", "front_page.py"),
+    ):
         if (FILES / name).exists():
             shutil.copyfile(FILES / name, library / name)
     return library
