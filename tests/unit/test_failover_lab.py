@@ -85,7 +85,7 @@ def test_a_fault_does_what_it_says_and_undoes_it(lab: Lab, name: str, broken: st
 def test_an_engine_is_out_when_a_relay_says_so(lab: Lab) -> None:
     answer = lab.program.with_name("answer")
     killed = fault(lab, "API server")
-    states = {"replicas": [{"id": f"{QWEN}@h2", "state": "ejected"}, {"id": f"{QWEN}@h3", "state": "serving"}]}
+    states = {"replicas": [{"id": f"h2-{QWEN}", "state": "ejected"}, {"id": f"h3-{QWEN}", "state": "serving"}]}
 
     killed.inject()
     answer.write_text(json.dumps(states))
