@@ -153,7 +153,7 @@ def main() -> int:
         reports = []
         for index, load in enumerate(CALIBRATING):
             reports.append(Path(directory) / f"calibrating-{index}.json")
-            reports[-1].write_text(json.dumps(_as_bench(load, median(taken[load]))), encoding="utf-8")
+            reports[-1].write_text(json.dumps(as_bench(load, median(taken[load]))), encoding="utf-8")
         learned = calibrate_speed(reports, configuration)
     calibration = Calibration(made_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), speeds=(learned,))
     before, after = StepTime.of(configuration), StepTime.of(configuration, calibration=calibration)
@@ -171,7 +171,7 @@ def main() -> int:
     return 0
 
 
-def _as_bench(load: Load, rate: float) -> dict[str, object]:
+def as_bench(load: Load, rate: float) -> dict[str, object]:
     """What `vllm bench serve --save-result` would have written."""
     return {
         "completed": load.request_count,

@@ -11,11 +11,12 @@ from math import inf
 from typing import Literal
 
 from sizing.candidates import Candidate, candidates_for, loaded
+from sizing.costs import GpuPrice
 from sizing.device import GpuFacts, known_gpus
 from sizing.islands import Pool, Shape, engine_slots, pool_of_catalogue
 from sizing.loaded import hopeful_count, nobody_could, too_few_could
 from sizing.model_facts import ModelFacts
-from sizing.prices import Bill, GpuPrice, Prices, bill_for
+from sizing.prices import Bill, Prices, bill_for
 from sizing.prospect import Prospect, Shortfall, group_of
 from sizing.units import GIB
 from sizing.wish import Wish

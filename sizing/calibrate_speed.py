@@ -5,7 +5,7 @@ gets one factor: least squares of the logarithms of predicted to seen, with a pu
 interval is narrow, so that what the loads do not show stays as it was. A handful of Gauss-Newton steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import exp, inf, log, sqrt
 from pathlib import Path
 
@@ -21,6 +21,8 @@ SEEN_SPREAD = 0.03
 """How exact one load test is, as the standard deviation of its logarithm; what it outweighs is the pull to 1."""
 
 ROUNDS, NUDGE, FURTHEST = 12, 0.02, 4.0
+USUAL_BATCHES, USUAL_TOKENS = (1, 8, 32, 128), 256
+"""Steps by which it is judged what the loads left open, alone and with a prompt in them."""
 
 
 def calibrate_speed(
@@ -32,7 +34,7 @@ def calibrate_speed(
         raise DocumentError(f"{', '.join(map(str, reports))}: no load without failures")
     plain = StepTime.of(configuration)
     limits = loop_limits(configuration)
-    factors, spread = _fit(plain, limits, points)
+    factors, spread, unlearned = _fit(plain, limits, points)
     return CalibratedSpeed(
         reports=tuple(path.name for path in reports),
         vllm_version=configuration.vllm_version,
@@ -42,6 +44,7 @@ def calibrate_speed(
         points=tuple(_with_prediction(point, replayed(plain, limits, point)) for point in points),
         factors=factors,
         spread_ratio=spread,
+        unlearned_ratio=unlearned,
     )
 
 
@@ -66,18 +69,15 @@ def replayed(times: StepTime, limits: LoopLimits, point: SpeedPoint) -> LoopResu
     )
 
 
-def _fit(plain: StepTime, limits: LoopLimits, points: Sequence[SpeedPoint]) -> tuple[SpeedFactors, float]:
-    """The factors, and the spread that they leave."""
+def _fit(plain: StepTime, limits: LoopLimits, points: Sequence[SpeedPoint]) -> tuple[SpeedFactors, float, float]:
+    """The factors, the spread that they leave, and what they leave open about steps that the loads did not have."""
     low, high = plain.interval_ratio
     pull = (SEEN_SPREAD / (log(high / low) / 2)) ** 2
     logs = [0.0, 0.0, 0.0, 0.0]
+    matrix: list[list[float]] = []
     for _ in range(ROUNDS):
         here = _misses(plain, limits, points, logs)
-        slopes = []
-        for index in range(len(logs)):
-            nudged = [value + NUDGE * (index == place) for place, value in enumerate(logs)]
-            there = _misses(plain, limits, points, nudged)
-            slopes.append([(after - before) / NUDGE for before, after in zip(here, there, strict=True)])
+        slopes = _slopes(lambda nudged: _misses(plain, limits, points, nudged), logs, here)
         matrix = [[sum(a * b for a, b in zip(one, other, strict=True)) for other in slopes] for one in slopes]
         right = [-sum(a * b for a, b in zip(one, here, strict=True)) for one in slopes]
         for index, value in enumerate(logs):
@@ -87,7 +87,37 @@ def _fit(plain: StepTime, limits: LoopLimits, points: Sequence[SpeedPoint]) -> t
         logs = [min(FURTHEST, max(-FURTHEST, value + step)) for value, step in zip(logs, steps, strict=True)]
     left = _misses(plain, limits, points, logs)
     spread = sqrt(sum(miss * miss for miss in left) / len(left))
-    return _factors(logs), spread
+    return _factors(logs), spread, _unlearned(plain, limits, logs, matrix)
+
+
+def _slopes(of: Callable[[Sequence[float]], list[float]], at: Sequence[float], here: list[float]) -> list[list[float]]:
+    """How each value grows with each factor."""
+    found = []
+    for index in range(len(at)):
+        there = of([value + NUDGE * (index == place) for place, value in enumerate(at)])
+        found.append([(after - before) / NUDGE for before, after in zip(here, there, strict=True)])
+    return found
+
+
+def _unlearned(plain: StepTime, limits: LoopLimits, logs: Sequence[float], matrix: list[list[float]]) -> float:
+    """The standard deviation of usual steps, as a logarithm, that is left by what the loads could not tell apart: two
+    loads cannot separate what steps cost from what requests and prompts in them cost."""
+
+    def steps(at: Sequence[float]) -> list[float]:
+        times = plain.scaled(_factors(at))
+        return [
+            log(times.step_seconds(decode_count=count, decode_context_tokens=count * USUAL_TOKENS, prefill_tokens=new))
+            for count in USUAL_BATCHES
+            if count <= limits.max_num_seqs
+            for new in (0, min(USUAL_TOKENS, limits.max_num_batched_tokens - count))
+        ]
+
+    by_factor = _slopes(steps, logs, steps(logs))
+    variances = []
+    for one in zip(*by_factor, strict=True):
+        slope = list(one)
+        variances.append(sum(a * b for a, b in zip(slope, _solved(matrix, slope), strict=True)))
+    return SEEN_SPREAD * sqrt(max(0.0, sum(variances) / len(variances)))
 
 
 def _misses(plain: StepTime, limits: LoopLimits, points: Sequence[SpeedPoint], logs: Sequence[float]) -> list[float]:

@@ -67,7 +67,7 @@ class SpeedFactors(Part):
 
 class CalibratedSpeed(Part):
     """The loads of one engine, and the factors that explain them together. `spread_ratio`: what they leave unexplained,
-    as the standard deviation of the logarithm."""
+    and `unlearned_ratio`: what they could not tell apart, both as standard deviations of the logarithm."""
 
     reports: tuple[str, ...]
     vllm_version: str
@@ -77,6 +77,7 @@ class CalibratedSpeed(Part):
     points: tuple[SpeedPoint, ...] = Field(min_length=1)
     factors: SpeedFactors
     spread_ratio: float = Field(ge=0)
+    unlearned_ratio: float = Field(default=0.0, ge=0)
 
 
 class Calibration(Document):

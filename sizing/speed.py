@@ -136,7 +136,7 @@ def _learned(plain: StepTime, calibration: Calibration | None, configuration: En
         reading_ratio=geometric_mean(one.factors.reading_ratio for one in chosen),
         multiplying_ratio=geometric_mean(one.factors.multiplying_ratio for one in chosen),
     )
-    spread = hypot(REPEAT_SPREAD_RATIO, max(one.spread_ratio for one in chosen))
+    spread = max(hypot(REPEAT_SPREAD_RATIO, one.spread_ratio, one.unlearned_ratio) for one in chosen)
     low, high = exp(-WITHIN_EIGHTY_PERCENT * spread), exp(WITHIN_EIGHTY_PERCENT * spread)
     if not own:
         low, high = low * sqrt(plain.interval_ratio[0]), high * sqrt(plain.interval_ratio[1])

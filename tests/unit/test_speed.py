@@ -1,13 +1,15 @@
 """Speed: what a step reads, multiplies and sends, how load tests are replayed, and what calibration makes of them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks.speed_check import CALIBRATING, OTHERS, Load, as_bench
 from sizing.calibrate_speed import calibrate_speed, loop_limits, replayed
-from sizing.calibration import Calibration, SpeedFactors, SpeedPoint
+from sizing.calibration import CalibratedSpeed, Calibration, SpeedFactors, SpeedPoint
 from sizing.closed_loop import LoopLimits, closed_loop, spread_lengths
 from sizing.device import Device
 from sizing.efficiency import family_of, peaks_of
@@ -255,6 +257,62 @@ def test_an_engine_that_is_half_as_fast_is_learned_and_the_interval_narrows(tmp_
     assert learned.spread_ratio < 0.05
 
 
+TRUTHS = (
+    SpeedFactors(fixed_ratio=0.6, request_ratio=3, reading_ratio=1, multiplying_ratio=4),
+    SpeedFactors(fixed_ratio=0.5, request_ratio=0.3, reading_ratio=1, multiplying_ratio=40),
+)
+
+
+def _processor() -> EngineConfiguration:
+    device = Device(
+        accelerator="cpu",
+        name="some processor",
+        compute_capability=None,
+        memory_total_bytes=16 * GIB,
+        memory_usable_bytes=15 * GIB,
+    )
+    return EngineConfiguration(model=load_model_facts("Qwen/Qwen3-0.6B"), device=device, max_model_len=2048)
+
+
+def _taught(directory: Path, plain: StepTime, truth: SpeedFactors, loads: Sequence[Load]) -> CalibratedSpeed:
+    """What loads of an engine with these factors teach."""
+    reports = []
+    for index, load in enumerate(loads):
+        seen = replayed(plain.scaled(truth), loop_limits(_processor()), SpeedPoint(**vars(load)))
+        reports.append(directory / f"{index}.json")
+        reports[-1].write_text(json.dumps(as_bench(load, seen.output_tokens_per_second)), encoding="utf-8")
+    return calibrate_speed(reports, _processor())
+
+
+@pytest.mark.parametrize("truth", TRUTHS)
+def test_the_four_loads_of_the_speed_check_tell_steps_requests_and_prompts_apart(
+    tmp_path: Path, truth: SpeedFactors
+) -> None:
+    plain, limits = StepTime.of(_processor()), loop_limits(_processor())
+
+    learned = plain.scaled(_taught(tmp_path, plain, truth, CALIBRATING).factors)
+
+    for load in OTHERS:
+        seen, said = (
+            replayed(times, limits, SpeedPoint(**vars(load))).output_tokens_per_second
+            for times in (plain.scaled(truth), learned)
+        )
+        assert seen == pytest.approx(said, rel=0.03)
+
+
+def test_loads_that_leave_open_what_takes_the_time_leave_the_interval_wide(tmp_path: Path) -> None:
+    plain = StepTime.of(_processor())
+
+    few, enough = (_taught(tmp_path, plain, TRUTHS[0], loads) for loads in (CALIBRATING[:1], CALIBRATING))
+
+    assert few.unlearned_ratio > 3 * enough.unlearned_ratio
+    widths = []
+    for one in (few, enough):
+        times = StepTime.of(_processor(), calibration=Calibration(made_at="2026-11-21", speeds=(one,)))
+        widths.append(times.interval_ratio[1] / times.interval_ratio[0])
+    assert widths[0] > 1.5 * widths[1]
+
+
 def test_calibrate_takes_load_tests_and_asks_what_they_ran_on(tmp_path: Path) -> None:
     report = _bench(tmp_path / "a.json", concurrency=4, rate=250.0, tpot_ms=15.0)
 
@@ -267,15 +325,7 @@ def test_calibrate_takes_load_tests_and_asks_what_they_ran_on(tmp_path: Path) ->
 
 
 def test_a_processor_is_extrapolated_until_it_is_calibrated() -> None:
-    device = Device(
-        accelerator="cpu",
-        name="some processor",
-        compute_capability=None,
-        memory_total_bytes=16 * GIB,
-        memory_usable_bytes=15 * GIB,
-    )
-
-    times = StepTime.of(EngineConfiguration(model=load_model_facts("Qwen/Qwen3-0.6B"), device=device))
+    times = StepTime.of(_processor())
 
     assert "extrapolated" == times.provenance
     assert times.interval_ratio[1] / times.interval_ratio[0] > 10
