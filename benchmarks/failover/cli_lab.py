@@ -41,6 +41,9 @@ def failover_lab_command(
         list[str] | None,
         typer.Option(help="only faults whose name contains this; may be repeated", rich_help_panel=FAULTS),
     ] = None,
+    reference: Annotated[
+        bool, typer.Option(help="hold texts against two undisturbed runs of the same load", rich_help_panel=FAULTS)
+    ] = True,
     repeats: Annotated[int, typer.Option(min=1, help="runs per fault", rich_help_panel=FAULTS)] = 1,
     inject_at: Annotated[float, typer.Option(help="second at which it strikes", rich_help_panel=FAULTS)] = 10.0,
     heal_at: Annotated[float, typer.Option(help="second at which it is mended", rich_help_panel=FAULTS)] = 40.0,
@@ -86,7 +89,7 @@ def failover_lab_command(
     manner = given.Manner(output=output, processes=1, calibrate=False, json=json_output)
     code = carry_out(
         "failover",
-        lambda run, capacity: _carry_out(run, capacity, target, ground, conditions, fault or [], database),
+        lambda run, capacity: _carry_out(run, capacity, target, ground, conditions, fault or [], database, reference),
         manner=manner,
         inline=True,
     )
@@ -101,6 +104,7 @@ def _carry_out(  # noqa: PLR0917  handed through
     conditions: Conditions,
     words: list[str],
     database: str,
+    reference: bool,
 ) -> SuiteResult:
     faults = chosen(lab_faults(ground), words)
     return failover(
@@ -108,7 +112,7 @@ def _carry_out(  # noqa: PLR0917  handed through
         target,
         faults=faults,
         conditions=conditions,
-        control=measured(run, conditions.load(target, name="failover")),
+        control=measured(run, conditions.load(target, name="failover")) if reference else None,
         books=[
             relay_ledgers(ground.lab, ground.plan.gateway.hosts),
             gateway_spend(ground.lab, database_host=ground.database_host, database=database),
