@@ -43,7 +43,7 @@ def fault_results(rounds: Sequence[Round]) -> list[FaultResult]:
                 gap_p99_seconds=silence.p99,
                 gap_max_seconds=silence.maximum,
                 texts_compared=sum(one.compared for one in own),
-                repeats=len(own),
+                repeats=sum(_proves(one) for one in own),
             )
         )
     return results
@@ -56,13 +56,18 @@ def criteria(
     found: list[Criterion] = []
     for (subject, fault), own in by_fault(rounds).items():
         met, new = sum(one.met for one in own), sum(one.new for one in own)
-        proved = all(one.met or (one.fault in HARMLESS and one.in_flight) for one in own)
+        proved = sum(_proves(one) for one in own)
         bad, total = sum(one.bad for one in own), sum(one.requests for one in own)
         gap = silence_of([gap for one in own for gap in one.gaps]).p99
         limit = max(one.gap_limit_seconds for one in own)
         first = next((text for one in own for text in one.first_bad), "")
         rows = [
-            ("it struck where requests ran", "in every round", f"{met} met it in {len(own)} rounds", proved),
+            (
+                "it struck where requests ran",
+                "in a round at least",
+                f"in {proved} of {len(own)} rounds; {met} requests met it",
+                proved > 0,
+            ),
             ("new requests", "none failed", f"{sum(one.new_failed for one in own)} of {new}", not _failed(own)),
             (
                 "whole, equal, one id, exact usage",
@@ -87,6 +92,11 @@ def criteria(
         Criterion(name="the relay's ledger and the usage told", agreed=wish, seen=seen, passed=not books_differ)
     )
     return found
+
+
+def _proves(one: Round) -> bool:
+    """Whether anybody met the fault: a round in which nobody did says nothing, and is not counted."""
+    return bool(one.met or (one.fault in HARMLESS and one.in_flight))
 
 
 def _failed(rounds: Sequence[Round]) -> int:
@@ -121,7 +131,13 @@ def table_of(rounds: Sequence[Round]) -> Table:
         ejected = [one.ejected_seconds for one in own if one.ejected_seconds is not None]
         loads = [one.load_average for one in own]
         table.add_row(
-            *(subject, fault, str(len(own)), str(sum(one.requests for one in own)), str(sum(one.met for one in own))),
+            *(
+                subject,
+                fault,
+                str(sum(map(_proves, own))),
+                str(sum(one.requests for one in own)),
+                str(sum(one.met for one in own)),
+            ),
             *(str(sum(one.new for one in own)), str(sum(one.bad for one in own))),
             *(_seconds(value) for value in (silence.p50, silence.p99, silence.maximum)),
             _seconds(max(ejected) if ejected else None),

@@ -21,7 +21,16 @@ SENTENCES = {
     "Korean": "{n}번 서버가 느려지면 캐시와 대기열이 어떻게 되는지 설명해 주세요.",
     "emoji": "🎉 {n} 🙂🙃 network 🚀🇰🇷 machine 👩‍👩‍👧 why? 🎈",
 }
-WHOLE_EVERY, REPLAY_EVERY = 5, 7
+WHOLE_EVERY, SPECIAL_EVERY = 5, 3
+SPECIALS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("penalties", {"presence_penalty": 0.5, "frequency_penalty": 0.2}),
+    ("a seed", {"temperature": 0.7, "seed": 11}),
+    ("log probabilities", {"logprobs": 1}),
+    ("a stop string", {"stop": ["zq", "다 "]}),
+    ("min_tokens", {"min_tokens": 12, "stop": ["e"]}),
+    ("structured output", {"response_format": {"type": "json_object"}}),
+)
+"""What a third of the requests ask for besides: each goes on in a way of its own (relay/README.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +93,15 @@ def questions(
             body["prompt"] = SENTENCES[family].format(n=number)
         if number % WHOLE_EVERY:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        if not number % REPLAY_EVERY:
-            body |= {"presence_penalty": 0.5}  # looks back: replayed, not continued
+        kind = ""
+        if number % SPECIAL_EVERY == 1:
+            kind, wish = SPECIALS[number // SPECIAL_EVERY % len(SPECIALS)]
+            body |= wish
+            if chat and "logprobs" in body:
+                body |= {"logprobs": True, "top_logprobs": 1}
         elif number % 2:
             body["return_token_ids"] = True
-        made.append(Question(family=family, path=CHAT if chat else TEXT, body=body))
+        made.append(Question(family=", ".join(filter(None, (family, kind))), path=CHAT if chat else TEXT, body=body))
     return made
 
 
