@@ -203,8 +203,10 @@ class Answering:
         )
         if text.refused:
             raise Failed(text.refused, reason, "BadRequestError", outcome="refused")
-        if end.eject or end.suspect:
-            (self._group.eject if end.eject else self._group.suspect)(replica, reason)
+        if end.eject:
+            self._group.eject(replica, reason, hung=end.hung)
+        elif end.suspect:
+            self._group.suspect(replica, reason)
         why, everybody = "", all(one in self._tried for one in self._group.serving)
         if end.kind == "busy" and everybody:
             why = "every engine is busy"

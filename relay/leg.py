@@ -27,6 +27,7 @@ class LegEnd:
     kind: Kind
     reason: str = ""
     eject: bool = False  # whether the fault says something about the engine
+    hung: bool = False  # whether nobody hears anything from it, so that whoever waits for it waits in vain
     suspect: bool = False  # whether it may: the engine answers, but badly, and the request may be why
     status: int = 0
     body: bytes = b""
@@ -99,9 +100,9 @@ class Leg:
         if connection is not None:
             connection.abandon()
 
-    def fault(self, reason: str, *, eject: bool = True, suspect: bool = False) -> None:
+    def fault(self, reason: str, *, eject: bool = True, suspect: bool = False, hung: bool = False) -> None:
         """Something is wrong."""
-        self.end(LegEnd(kind="fault", reason=reason, eject=eject and not suspect, suspect=suspect))
+        self.end(LegEnd(kind="fault", reason=reason, eject=eject and not suspect, suspect=suspect, hung=hung))
 
     def replica_out(self, reason: str) -> None:
         """Others found the engine faulty. Who still gets bytes from it goes on."""
@@ -210,12 +211,12 @@ class Leg:
             self._rearm(left)
         elif not self._first:
             alone = self.replica.progress_at <= self._last
-            self.fault(f"no byte for {self._limit_seconds:g} s", eject=alone)
+            self.fault(f"no byte for {self._limit_seconds:g} s", eject=alone, hung=alone)
         elif self.replica.progress_at > now - self._stall_seconds and now < since + LONG_FACTOR * self._limit_seconds:
             self._rearm(self._stall_seconds)
         else:
             alone = self.replica.progress_at <= now - self._stall_seconds
-            self.fault(f"no first byte for {now - since:.1f} s", eject=alone)
+            self.fault(f"no first byte for {now - since:.1f} s", eject=alone, hung=alone)
 
 
 def _ignore(_: bytes) -> str | None:

@@ -49,7 +49,7 @@ async def pass_on(
         tried.append(replica)
         log("fault", request=identity, replica=replica.id, reason=end.reason, leg=len(tried), ejected=end.eject)
         if end.eject:
-            group.eject(replica, end.reason)
+            group.eject(replica, end.reason, hung=end.hung)
         if end.suspect:
             group.suspect(replica, end.reason)
         if client.head_sent:

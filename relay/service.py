@@ -26,6 +26,8 @@ from relay.sending import Sender, outcome_of
 GENERATING = {"/v1/chat/completions": True, "/v1/completions": False}
 REPLICA_PATH = "/relay/replicas/"
 RESTORE_SECONDS = 5.0
+WORK = ("vllm:kv_cache_usage_perc", "vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+"""What moves with every step of an engine, within a long prefill too; how many wait does not: clients move that."""
 IDENTITY_CHARACTERS_MAX = 200
 
 
@@ -182,12 +184,16 @@ class Service:
         body = {"model": self._config.served_model_name, "prompt": "1", "max_tokens": 1, "temperature": 0}
         seconds = self._config.stall_seconds
         limit = self._config.request_seconds_max
+        worked = await self._work_of(replica) if replica.outstanding_requests else None
         leg = Leg(replica, sink=None, first_byte_seconds=limit, stall_seconds=seconds, probe=True)
         begun = asyncio.get_running_loop().time()
         identity = f"relay-probe-{uuid.uuid4().hex[:16]}"
         await self._sender.start(leg, "POST", "/v1/completions", json.dumps(body).encode(), identity=identity)
         end = await outcome_of(leg, seconds=seconds)
-        if end.kind == "busy" or (end.kind == "fault" and not end.status and replica.progress_at > begun):
+        silent = end.kind == "fault" and not end.status
+        if silent and worked and replica.progress_at <= begun and await self._work_of(replica) not in {"", worked}:
+            return None if replica.state == "serving" else end.reason  # a long prefill: nobody hears it work
+        if end.kind == "busy" or (silent and replica.progress_at > begun):
             return None if replica.state == "serving" else end.reason
         if end.kind != "finished":
             return end.reason or f"HTTP {end.status}"
@@ -196,6 +202,15 @@ class Service:
         except (ValueError, KeyError, TypeError):
             count = None
         return None if count == 1 else f"no token but {end.body[:80]!r}"
+
+    async def _work_of(self, replica: Replica) -> str:
+        """Counters of the engine that move while it works, as it tells them; empty if it tells nothing."""
+        seconds = self._config.connect_seconds
+        leg = Leg(replica, sink=None, first_byte_seconds=seconds, stall_seconds=seconds, probe=True)
+        await self._sender.start(leg, "GET", "/metrics", b"", identity="relay-look")
+        end = await outcome_of(leg, seconds=seconds)
+        lines = end.body.decode("utf-8", "replace").splitlines() if end.kind == "finished" else ()
+        return "\n".join(line for line in lines if line.startswith(WORK))
 
     async def _look(self, replica: Replica) -> str | None:
         """Whether its server answers; None = it does."""

@@ -200,6 +200,7 @@ class Connection(asyncio.Protocol):
         rows = [
             ("num_requests_running", "gauge", len(engine.running)),
             ("num_requests_waiting", "gauge", len(engine.waiting)),
+            ("kv_cache_usage_perc", "gauge", engine.cache_usage()),
             ("prompt_tokens_total", "counter", counters["prompt_tokens"]),
             ("generation_tokens_total", "counter", counters["generation_tokens"]),
             ("request_success_total", "counter", counters["success"]),

@@ -17,6 +17,7 @@ from benchmarks.null_replies import EVENT_STREAM_HEAD, frame, json_reply
 
 LAST_CHUNK = b"0\r\n\r\n"
 REQUESTS_REMEMBERED = 200_000
+CACHE_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,10 @@ class Engine:
             self.running.add(exchange)
             exchange.begin()
 
+    def cache_usage(self) -> float:
+        """A share that moves with every token that is read or made, and stands still where something stalls."""
+        return sum(exchange.cached_tokens() for exchange in self.running) / CACHE_TOKENS
+
     def status(self) -> dict[str, Any]:
         """What the control endpoint tells."""
         fault = self.fault
@@ -146,6 +151,14 @@ class Exchange:
     def counted(self) -> tuple[int, int]:
         """(prompt tokens, completion tokens) so far."""
         return self._replies.counted(self._sequences)
+
+    def cached_tokens(self) -> float:
+        """Tokens of prompt and answer so far; of a prompt that is being read, the part that has been read."""
+        if self._timer is None:
+            return float(self._tokens)
+        left = self._due - asyncio.get_running_loop().time() if not self._tokens else 0.0
+        speed = self._engine.character.prefill_tokens_per_second / self._engine.slowness
+        return max(0.0, sum(map(len, self._asked.prompts)) - left * speed) + self._tokens
 
     def acknowledge(self) -> None:
         """vLLM sends a stream's status before there is any token."""
