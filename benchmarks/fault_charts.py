@@ -30,7 +30,7 @@ def failed_by_fault(faults: Sequence[FaultResult], *, name: str) -> str:
         axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_xlim(left=0)
         axes.margins(x=0.12)
-        axes.set_xlabel("% of requests that failed or were wrong (count beside the bar)")
+        axes.set_xlabel("% failed or wrong (beside the bar: how many)")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return result[0]
 
@@ -61,7 +61,7 @@ def silence_by_fault(faults: Sequence[FaultResult], *, name: str) -> str:
         axes.set_yticks(range(len(names)), list(reversed(names)), fontsize=8)
         axes.set_ylim(-0.6, len(names) - 0.4)
         axes.tick_params(axis="y", color=SOFT)
-        axes.set_xlabel("silence, s: median to p99 (dot); red: agreed")
+        axes.set_xlabel("s, p50 to p99 (dot); red: agreed")
         if ends:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return result[0]

@@ -12,7 +12,7 @@ from benchmarks.load import Lengths, Target, Workload
 from benchmarks.metrics import Objective
 from benchmarks.probes import MemoryOf
 from benchmarks.result import SuiteResult
-from benchmarks.running import Runner, retrying
+from benchmarks.running import Runner, inline_runner, retrying
 from benchmarks.suites.agreed_load import agreed_load
 from benchmarks.suites.context import context
 from benchmarks.suites.gateway_overhead import gateway_overhead
@@ -39,6 +39,8 @@ FEWEST_LOOKS = 10
 
 KEY_VARIABLE = "LLM_API_KEY"
 ENGINE_KEY_VARIABLE = "LLM_ENGINE_KEY"
+FAULT_KEY_VARIABLE = "LLM_FAULT_KEY"
+"""A key of their own for requests that may break by agreement: their books are read after each fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,8 +267,8 @@ def _failover(job: _Job) -> SuiteResult:
     if len(job.model.deployments) < MANY:
         return left_out("failover", f"{job.model.name} has one engine: nothing could go on without it")
     return break_hosts(
-        job.means.light_runner(job.directory),  # starts at once and only once: a fault strikes when it should
-        job.target,
+        inline_runner(job.directory),  # starts at once and only once: a fault strikes when it should
+        job.target.model_copy(update={"key_variable": FAULT_KEY_VARIABLE}),
         model=job.model,
         workload=job.workload,
         agreed=job.criteria.failover,

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.accept import agreed_suites, bundle, faults
-from benchmarks.accept.agreed_suites import ENGINE_KEY_VARIABLE, KEY_VARIABLE, Means
+from benchmarks.accept.agreed_suites import ENGINE_KEY_VARIABLE, FAULT_KEY_VARIABLE, KEY_VARIABLE, Means
 from benchmarks.accept.budget import spend_a_budget
 from benchmarks.accept.calls import CallBook
 from benchmarks.accept.evidence import Seen, judge_items
@@ -114,7 +114,9 @@ class AcceptanceRun:
         hours = SPARE_HOURS + int(agreed.soak.seconds / 3600) * ("soak" in agreed.suites)
         with Keys(gateway_url, self.inventory.master_key, lifetime_hours=hours) as keys:
             key = keys.make(alias, models=tuple(model.name for model in plan.models))
-            os.environ |= {KEY_VARIABLE: key.secret, ENGINE_KEY_VARIABLE: self.inventory.engine_key}
+            own = keys.make(f"{alias}-faults", models=tuple(model.name for model in plan.models))
+            os.environ |= {KEY_VARIABLE: key.secret, FAULT_KEY_VARIABLE: own.secret}
+            os.environ[ENGINE_KEY_VARIABLE] = self.inventory.engine_key
 
             def noted(runner: Runner) -> Runner:
                 return book.watching(runner, _secret_of)

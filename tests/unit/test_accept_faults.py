@@ -225,7 +225,7 @@ def test_the_page_has_every_fault_with_both_arrangements_and_their_sums() -> Non
     assert "1.50 s after mending" in page
     assert "30,100 told, 30,100 relay ledger" in page
     assert "0.12 s / 0.31 s" in page
-    assert "silence, s: median to p99" in page
+    assert "s, p50 to p99 (dot)" in page
     assert ">held</span>" in page
 
 
