@@ -138,8 +138,9 @@ class Client:
         return [
             chat,
             self._stream(question + " Take others."),
-            self._chat("over-long", words, 1),
-            self._chat("over-window", question, one_too_many),
+            # Of this model, not of a larger one that long prompts may go on to.
+            self._chat("over-long", words, 1, disable_fallbacks=True),
+            self._chat("over-window", question, one_too_many, disable_fallbacks=True),
         ]
 
     def keyless(self) -> Exchange:
@@ -151,13 +152,13 @@ class Client:
             timeout_seconds=self.gateway.timeout_seconds,
         )
 
-    def _chat(self, kind: str, question: str, output_tokens: int) -> dict[str, Any]:
+    def _chat(self, kind: str, question: str, output_tokens: int, **more: bool) -> dict[str, Any]:
         request_id = self._next_id()
         answer = exchange(
             "POST",
             self._url(),
             key=self.key,
-            body=self._body(question, output_tokens),
+            body={**self._body(question, output_tokens), **more},
             headers=_named(request_id),
             timeout_seconds=self.gateway.timeout_seconds,
         )

@@ -285,6 +285,14 @@ def test_each_kind_of_fallback_answers_in_the_place_of_another(
     assert "1" == answered.headers["x-litellm-attempted-fallbacks"]
 
 
+def test_a_model_without_fallbacks_has_the_default_ones(living: LivingRoutes) -> None:
+    cloud = living.endpoints["cloud"]  # by break_the_rules
+    before = cloud.of("gpt")
+
+    assert [500, 200] == [living.chat("orphan", disable_fallbacks=True).status, living.chat("orphan").status]
+    assert before + 1 == cloud.of("gpt")
+
+
 def test_a_prompt_counted_as_too_long_goes_on_to_a_larger_window(living: LivingRoutes) -> None:
     b = living.endpoints["b"]
     before = b.of("ok@long")
@@ -348,9 +356,7 @@ def ways_out(living: LivingRoutes) -> dict[str, Callable[[], processes.Answer]]:
             "secret-window", context_window_fallbacks=[{"secret-window": ["gpt"]}]
         ),
         "two models at once": lambda: living.chat("secret-direct,gpt"),
-        "a rate limit of the key, first": lambda: living.chat("secret-served", key=key),
-        "a rate limit of the key, second": lambda: living.chat("secret-served", key=key),
-        "a rate limit of the key, third": lambda: living.chat("secret-served", key=key),
+        "a rate limit of the key": lambda: [living.chat("secret-served", key=key) for _ in range(3)][-1],
     }
     for path, body in PATHS.items():
         ways[path] = lambda path=path, body=body: living.post(path, {"model": "secret-direct", **body})  # type: ignore[misc]
@@ -367,7 +373,7 @@ def test_no_byte_of_an_internal_request_leaves_and_any_other_would(living: Livin
             left[way], before = (answers[way], dict(cloud.asked)), cloud.connections
 
     assert {} == left
-    assert {} == {way: status for way, status in answers.items() if status < 400 and "first" not in way}
+    assert {} == {way: status for way, status in answers.items() if status < 400}
     # The same ways, from models that are not internal: the cloud is there, and the configuration leads to it.
     asked = cloud.of("gpt")
     key = living.gateway.make_key(models=["plain", "gpt"], model_rpm_limit={"plain": 1})
@@ -375,7 +381,7 @@ def test_no_byte_of_an_internal_request_leaves_and_any_other_would(living: Livin
         living.chat("open-direct"),
         living.chat("orphan"),
         living.chat("primary", fallbacks=["gpt"]),
-        *(living.chat("plain", key=key) for _ in range(2)),
+        *(living.chat("plain", key=key) for _ in range(3)),
     ]
-    assert [200] * 5 == [answer.status for answer in others]
+    assert [200] * 6 == [answer.status for answer in others]
     assert asked + 4 <= cloud.of("gpt")
