@@ -135,6 +135,9 @@ def living_routes(
         change(config)
         (directory / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         (directory / "data_fence.json").write_text(render("data_fence.json.j2", variables))
+        (directory / "front-page").mkdir()
+        for template, name in (("front_page.html.j2", "index.html"), ("front_page.json.j2", "models.json")):
+            (directory / "front-page" / name).write_text(render(template, variables))
         window = json.loads(render("token_window.json.j2", variables))
         for model in window["models"].values():
             model["tokenizer_directory"] = str(TOKENIZER)
