@@ -25,6 +25,7 @@ class Routed:
     window_tokens: int | None
     internal: bool
     inside: bool  # every deployment of it
+    mode: str = "chat"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,7 @@ def check_fallbacks(fallbacks: Fallbacks, models: Mapping[str, Routed], *, off: 
     for kind, chains in kinds.items():
         for name, chain in chains.items():
             for target in chain:
+                _must_be_alike(kind, models[name], models[target])
                 if kind == CONTEXT_WINDOW:
                     _must_grow(models[name], models[target])
                 elif kind in {GENERAL, DEFAULT} and name not in fallbacks.may_be_smaller:
@@ -118,6 +120,13 @@ def _way_out(name: str, steps: tuple[tuple[str, str], ...]) -> str:
             advice = f"give {here} fallbacks of its own ([] for none)"
         way, here = f"{way} -> {target} ({kind})", target
     return f"routing: {name} is marked data: internal and would leave the premises: {way}; {advice}"
+
+
+def _must_be_alike(kind: str, model: Routed, target: Routed) -> None:
+    if model.mode != target.mode:
+        raise DocumentError(
+            f"routing: {kind} of {model.name} ({model.mode}) name {target.name}, which is for {target.mode}"
+        )
 
 
 def _must_grow(model: Routed, target: Routed) -> None:

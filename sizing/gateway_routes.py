@@ -54,6 +54,7 @@ class GatewayRoutes(Part):
     access_groups: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="of own models, by model")
     secrets: dict[str, str] = Field(default_factory=dict, description="environment variable -> name in the vault")
     fence: Fence = Fence()
+    all_inside: bool = Field(default=True, description="nothing that is served stands outside")
 
 
 def served_names(request: Request, providers: Providers, routing: Routing) -> frozenset[str]:
@@ -75,7 +76,7 @@ def gateway_routes(request: Request, plan: Plan, providers: Providers, routing: 
                 "it a fallback"
             )
     models = _models(request, plan, served)
-    general = _general(plan, routing)
+    general = _general(plan, routing, models)
     smaller = {model.name for model in request.models if model.fallbacks_may_be_smaller}
     fallbacks = Fallbacks(
         general=general,
@@ -134,6 +135,7 @@ def gateway_routes(request: Request, plan: Plan, providers: Providers, routing: 
             internal=tuple(one for name in internal for one in (name, *aliases[name], *ids.get(name, ()))),
             inside=_inside(plan, served, declared) if internal else (),
         ),
+        all_inside=all(model.inside for model in models.values()),
     )  # fmt: skip
 
 
@@ -149,17 +151,22 @@ def _models(request: Request, plan: Plan, served: Served) -> Mapping[str, Routed
             window_tokens=model.window_tokens,
             internal=model.data == "internal",
             inside=all(endpoint.inside for _, endpoint in there),
+            mode=model.mode,
         )
         for model, there in served.items()
     ]
     return {one.name: one for one in (*ours, *others)}
 
 
-def _general(plan: Plan, routing: Routing) -> dict[str, tuple[str, ...]]:
+def _general(plan: Plan, routing: Routing, models: Mapping[str, Routed]) -> dict[str, tuple[str, ...]]:
     requested = {model.name: model.fallbacks for model in plan.models if model.fallbacks}
     for name in sorted(requested.keys() & routing.fallbacks.keys()):
         raise DocumentError(f"routing: fallbacks of {name} stand in request.yml too; keep one of the two")
-    return {**requested, **routing.fallbacks}
+    # The default ones are chat models; nothing stands in for embeddings, which differ from model to model.
+    alone: dict[str, tuple[str, ...]] = {
+        model.name: () for model in models.values() if routing.default_fallbacks and model.mode != "chat"
+    }
+    return {**alone, **requested, **routing.fallbacks}
 
 
 def _check_names(routing: Routing, models: Mapping[str, Routed], own: Collection[str], off: Collection[str]) -> None:

@@ -68,6 +68,7 @@ def test_a_site_that_declares_nothing_gets_only_what_its_request_says(planned: P
     assert ((), (), {}) == (found.deployments, found.fallbacks, found.secrets)
     assert ("small", "small-relay") == found.fence.internal
     assert ("small-relay", "large-relay") == found.fence.inside
+    assert found.all_inside
 
 
 def test_a_declared_model_becomes_one_entry_for_each_endpoint_that_is_on(planned: Path) -> None:
@@ -92,6 +93,7 @@ def test_a_declared_model_becomes_one_entry_for_each_endpoint_that_is_on(planned
         "output_cost_per_token": 4e-6,
     } == cloud.litellm_params
     assert {"PROVIDER_KEY_OPENAI": "openai"} == found.secrets
+    assert not found.all_inside
     assert ("small-relay", "large-relay", "lab-chat-lab-0", "lab-chat-lab-1") == found.fence.inside
 
 
@@ -145,6 +147,16 @@ def test_no_way_leads_from_an_internal_model_out_of_the_premises(
         routes(planned, providers(), **routing)
 
     assert words in str(refused.value)
+
+
+def test_nothing_stands_in_for_embeddings(planned: Path) -> None:
+    declared = providers(models=[model("vectors", ASK_LAB, mode="embedding"), model("gpt", ASK_CLOUD)])
+
+    found = routes(planned, declared, default_fallbacks=["gpt"], fallbacks={"small": []})
+
+    assert ({"vectors": ()}, {"small": ()}) == found.fallbacks
+    with pytest.raises(DocumentError, match=r"fallbacks of vectors \(embedding\) name gpt, which is for chat"):
+        routes(planned, declared, fallbacks={"vectors": ["gpt"]})
 
 
 def test_an_internal_model_may_say_that_it_has_no_fallbacks(planned: Path) -> None:
