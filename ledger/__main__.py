@@ -1,5 +1,7 @@
 """Command line: `python -m ledger --config /etc/litellm/ledger.json`, with DATABASE_URL in the environment.
 
+`python -m ledger report --help` says how to ask who used what.
+
 Exit status 0: reconciled. 75: PostgreSQL is away, or another run is under way; the next run does it. 1: to be mended.
 """
 
@@ -14,16 +16,19 @@ from ledger.configuration import Configuration
 from ledger.errors import DatabaseAway, LedgerError
 from ledger.reconcile import connected, reconcile
 from ledger.report import line, metrics, write_metrics
+from ledger.usage_command import report
 
 TRY_AGAIN = 75
 
 
 def main() -> int:
-    """One reconciliation."""
+    """One reconciliation, or one report."""
     parser = argparse.ArgumentParser(prog="ledger", description="Books what relays and gateways wrote down.")
     parser.add_argument("--config", type=Path, required=True)
-    arguments = parser.parse_args()
     try:
+        if sys.argv[1:2] == ["report"]:
+            return report(sys.argv[2:])
+        arguments = parser.parse_args()
         configuration = Configuration.load(arguments.config)
         with connected(configuration, database_url=_database_url()) as connection:
             summary = reconcile(connection, configuration)

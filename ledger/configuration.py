@@ -38,6 +38,10 @@ class Configuration:
     unclaimed_seconds: float
     retention_days: float
     prices: Mapping[str, Price]
+    # Of reports and alerts.
+    currency: str = ""
+    time_zone: str = "UTC"
+    alerts_path: Path | None = None
 
     @classmethod
     def load(cls, path: Path) -> Configuration:
@@ -49,11 +53,13 @@ class Configuration:
                 for name, price in content.pop("prices").items()
             }
             metrics = content.pop("metrics_path")
+            alerts = content.pop("alerts_path", None)
             content.pop("relay_deployments")  # the gateway's hook reads these
             return cls(
                 relay_directory=Path(content.pop("relay_directory")),
                 identity_directory=Path(content.pop("identity_directory")),
                 metrics_path=Path(metrics) if metrics else None,
+                alerts_path=Path(alerts) if alerts else None,
                 prices=prices,
                 **content,
             )

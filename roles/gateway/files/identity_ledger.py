@@ -136,13 +136,16 @@ def cached_tokens(payload: Mapping[str, Any]) -> int:
         return 0
 
 
-def tags_of(data: Mapping[str, Any]) -> list[str]:
-    """The tags that LiteLLM counts the request under."""
+def tags_of(data: Mapping[str, Any], key: Any = None) -> list[str]:
+    """The tags that LiteLLM counts the request under, and those that access.yml gives its key."""
     found: list[str] = []
     for bucket in ("metadata", "litellm_metadata"):
         inside = data.get(bucket)
         if isinstance(inside, Mapping):
             found += [tag for tag in inside.get("tags") or () if isinstance(tag, str)]
+    marked = (getattr(key, "metadata", None) or {}).get("appliance")
+    declared = marked.get("tags") if isinstance(marked, Mapping) else None
+    found += [tag for tag in declared or () if isinstance(tag, str)]
     return list(dict.fromkeys(found))
 
 
@@ -172,7 +175,7 @@ def make_hook(ledger: IdentityLedger) -> Any:
                 request=request,
                 call_id=str(data.get("litellm_call_id")),
                 key=user_api_key_dict,
-                tags=tags_of(data),
+                tags=tags_of(data, user_api_key_dict),
                 model=str(data.get("model")),
                 end_user=getattr(user_api_key_dict, "end_user_id", None) or data.get("user"),
             )
