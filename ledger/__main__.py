@@ -12,8 +12,10 @@ import os
 import sys
 from pathlib import Path
 
+from ledger.alerts import Told, tell
 from ledger.configuration import Configuration
 from ledger.errors import DatabaseAway, LedgerError
+from ledger.receivers import receivers_of
 from ledger.reconcile import connected, reconcile
 from ledger.report import line, metrics, write_metrics
 from ledger.usage_command import report
@@ -33,6 +35,10 @@ def main() -> int:
         with connected(configuration, database_url=_database_url()) as connection:
             summary = reconcile(connection, configuration)
             sums = metrics(connection, summary, host=configuration.host)
+            receivers = receivers_of(configuration.alerts_path)
+            told = Told()
+            if receivers:
+                told = tell(connection, receivers, host=configuration.host, currency=configuration.currency)
         # The node exporter's directory is there where the node exporter is.
         if configuration.metrics_path is not None and configuration.metrics_path.parent.is_dir():
             write_metrics(configuration.metrics_path, sums)
@@ -42,6 +48,8 @@ def main() -> int:
     except (LedgerError, OSError) as error:
         print(f"ledger: {error}", file=sys.stderr)
         return 1
+    for text in (*told.noticed, *(f"told {one}" for one in told.delivered), *told.failed):
+        print(f"ledger: {text}", file=sys.stderr)
     for repair in summary.repairs:
         print(f"ledger: {repair.request}: {repair.tokens} tokens {repair.kind} in LiteLLM, put right", file=sys.stderr)
     if summary.booked or summary.repairs or summary.damaged_lines:

@@ -103,3 +103,27 @@ CREATE TABLE IF NOT EXISTS appliance.counter (
     value double precision NOT NULL,
     PRIMARY KEY (host, name)
 );
+
+-- A budget that was passed, once for each budget and period.
+CREATE TABLE IF NOT EXISTS appliance.alert (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('key', 'team', 'member', 'gateway')),
+    subject text NOT NULL,
+    level text NOT NULL CHECK (level IN ('soft', 'hard')),
+    occasion text NOT NULL,
+    event jsonb NOT NULL,
+    noticed_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (kind, subject, level, occasion)
+);
+
+-- Who has heard of it, and who is still to be told.
+CREATE TABLE IF NOT EXISTS appliance.delivery (
+    alert bigint NOT NULL REFERENCES appliance.alert,
+    receiver text NOT NULL,
+    attempts int NOT NULL DEFAULT 0,
+    next_at timestamptz NOT NULL DEFAULT now(),
+    delivered_at timestamptz,
+    fault text,
+    PRIMARY KEY (alert, receiver)
+);
+CREATE INDEX IF NOT EXISTS delivery_due ON appliance.delivery (next_at) WHERE delivered_at IS NULL;

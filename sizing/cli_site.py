@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sizing.access import load_access
+from sizing.alerts import load_alerts
 from sizing.cli_console import answer, complain, human_console
 from sizing.errors import SizingError
 from sizing.explain import explain
@@ -61,6 +62,7 @@ def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An 
             _tried(lambda: gateway_routes(request, made, providers, routing), problems)
         if access is not None:
             _tried(lambda: access.check_models(served), problems)
+    _tried(lambda: load_alerts(site), problems)
     for problem in problems:
         complain(problem)
     if problems:

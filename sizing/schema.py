@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from sizing.access import Access
+from sizing.alerts import Alerts
 from sizing.answer import Estimate
 from sizing.calibration import Calibration
 from sizing.documents import Part
@@ -20,6 +21,7 @@ def documents() -> dict[str, type[Part]]:
     """Every document that passes between the parts, by the name of its schema."""
     return {
         "access": Access,
+        "alerts": Alerts,
         "calibration": Calibration,
         "estimate": Estimate,
         "hardware": Hardware,

@@ -21,7 +21,15 @@ from sizing.providers import KEYS_VARIABLE
 from sizing.request import Request
 
 OUR_DOCUMENTS = frozenset(
-    {"access.yml", "appliance_plan.json", "hardware.json", "providers.yml", "routing.yml", "vault_access.yml"}
+    {
+        "access.yml",
+        "alerts.yml",
+        "appliance_plan.json",
+        "hardware.json",
+        "providers.yml",
+        "routing.yml",
+        "vault_access.yml",
+    }
 )
 
 GROUPS = ("gateway", "postgres", "redis", "engines")

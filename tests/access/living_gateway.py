@@ -198,7 +198,7 @@ def _configuration(engine_port: int, redis_port: int) -> dict[str, Any]:
         ],
         "router_settings": {"redis_host": "127.0.0.1", "redis_port": redis_port, "num_retries": 0},
         "litellm_settings": {
-            "callbacks": ["request_limit.instance"],
+            "callbacks": ["request_limit.instance", "budget_advice.instance"],
             "enable_redis_auth_cache": True,
             "disable_hf_tokenizer_download": True,
             "turn_off_message_logging": True,

@@ -11,6 +11,7 @@ LAYERS = (
     {"acceptance_criteria", "catalogue"},
     {
         "access",
+        "alerts",
         "hardware",
         "request",
         "report",

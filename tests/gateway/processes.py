@@ -95,7 +95,7 @@ def lay_out_library(directory: Path) -> Path:
         shutil.copytree(ROOT / package, library / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (
         *("prompt_ruler.py", "token_window.py", "identity_ledger.py", "outage_budget.py"),
-        *("data_fence.py", "front_page.py"),
+        *("data_fence.py", "front_page.py", "budget_advice.py"),
     ):
         if (FILES / name).exists():
             shutil.copyfile(FILES / name, library / name)
