@@ -163,7 +163,8 @@ def test_the_command_writes_three_files_and_says_where(server: PostgresServer, t
     config.write_text(
         json.dumps(
             {"host": "h1", "relay_directory": "/r", "identity_directory": "/i", "metrics_path": None,
-             "grace_seconds": 0, "unclaimed_seconds": 0, "retention_days": 1, "relay_deployments": [], "prices": {}, "currency": "EUR"}
+             "grace_seconds": 0, "unclaimed_seconds": 0, "retention_days": 1, "relay_deployments": [],
+             "prices": {}, "currency": "EUR"}
         )
     )  # fmt: skip
     command = [sys.executable, "-m", "ledger", "report", "--config", str(config)]
