@@ -1,6 +1,7 @@
 """A real Prometheus and Alertmanager on loopback with the role's own files, before a real relay with its exporter.
 
-Scrapes come every three seconds and alerts at once; nothing else differs from what the role writes.
+Scrapes come every three seconds, alerts at once, and again soon when nobody was there to be told (a minute otherwise);
+nothing else differs from what the role writes.
 """
 
 import json
@@ -168,14 +169,16 @@ def monitoring(folder: Path, *, exporter_port: int, alerts: Receiver) -> Iterato
         ["prometheus-alertmanager", f"--config.file={route}", f"--storage.path={folder / 'alertmanager'}",
          f"--web.listen-address=127.0.0.1:{alertmanager_port}", "--cluster.listen-address="],
         ["prometheus", f"--config.file={rendered / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'numbers'}",
-         f"--web.listen-address=127.0.0.1:{port}", f"--web.console.templates={consoles}"],
+         f"--web.listen-address=127.0.0.1:{port}", f"--web.console.templates={consoles}",
+         "--rules.alert.resend-delay=2s"],
     )  # fmt: skip
+    processes = []
     with (folder / "monitoring.log").open("wb") as log:
-        processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
         try:
-            url = f"http://127.0.0.1:{port}"
-            wait_until("Prometheus is ready", lambda: _is_ready(f"{url}/-/ready"))
-            yield Monitoring(url=url)
+            for command, place in zip(commands, (alertmanager_port, port), strict=True):
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+                wait_until(f"{command[0]} is ready", lambda place=place: _is_ready(f"http://127.0.0.1:{place}/-/ready"))
+            yield Monitoring(url=f"http://127.0.0.1:{port}")
         finally:
             for process in processes:
                 process.terminate()

@@ -46,7 +46,8 @@ def test_the_dead_mans_switch_gets_its_sign_of_life(site: Site) -> None:
 def test_what_the_relay_and_the_ledger_say_arrives_in_prometheus(site: Site) -> None:
     wait_until("the relay is seen", lambda: site.prometheus.value('up{job="relay"}') == 1)
 
-    assert site.relay.ask("/v1/chat/completions", CHAT).done
+    question = {"model": "fault", "messages": [{"role": "user", "content": "What is seen?"}], "max_tokens": 20}
+    assert site.relay.ask(CHAT, {**question, "stream": True}).done
     completed = 'relay_requests_total{relay="fault",host="h1",outcome="completed"}'
     wait_until("the request", lambda: site.prometheus.value(completed) == 1)
     wait_until("its tokens", lambda: site.prometheus.value('appliance_tokens_total{team="none",kind="completion"}'))

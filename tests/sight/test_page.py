@@ -29,8 +29,11 @@ def test_it_needs_nothing_from_anywhere() -> None:
 
 
 def test_prometheus_serves_it_as_it_is() -> None:
-    # Console files are Go templates.
-    assert "{{" not in PAGE.read_text(encoding="utf-8")
+    # Console files are Go templates, which also take comments away.
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert "{{" not in page
+    assert [] == re.findall(r"<!--|^\s*//|/\*", page, re.MULTILINE)
 
 
 def test_what_the_site_says_is_text_and_never_markup() -> None:
