@@ -27,7 +27,7 @@ class LegEnd:
     kind: Kind
     reason: str = ""
     eject: bool = False  # whether the fault says something about the engine
-    hung: bool = False  # whether nobody hears anything from it, so that whoever waits for it waits in vain
+    hung: bool = False  # whether it is silent, for all that is known for everybody: who waits for it waits in vain
     suspect: bool = False  # whether it may: the engine answers, but badly, and the request may be why
     status: int = 0
     body: bytes = b""

@@ -46,7 +46,7 @@ class Sender:
                     leg, request, attempts=attempts - 1
                 )  # it answers others: a crowd connects, or this process is short of time
                 return
-            leg.fault(f"no connection within {self._connect_seconds:g} s")
+            leg.fault(f"no connection within {self._connect_seconds:g} s", hung=True)
         except OSError as error:
             leg.fault(f"no connection: {error.strerror or error}")
         else:
@@ -69,6 +69,6 @@ async def outcome_of(leg: Leg, *, seconds: float) -> LegEnd:
         async with asyncio.timeout(seconds):
             return await leg.over
     except TimeoutError:
-        return LegEnd(kind="fault", reason=f"no answer within {seconds:g} s")
+        return LegEnd(kind="fault", reason=f"no answer within {seconds:g} s", hung=True)
     finally:
         leg.close()

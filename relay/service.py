@@ -190,10 +190,9 @@ class Service:
         identity = f"relay-probe-{uuid.uuid4().hex[:16]}"
         await self._sender.start(leg, "POST", "/v1/completions", json.dumps(body).encode(), identity=identity)
         end = await outcome_of(leg, seconds=seconds)
-        silent = end.kind == "fault" and not end.status
-        if silent and worked and replica.progress_at <= begun and await self._work_of(replica) not in {"", worked}:
+        if end.hung and worked and replica.progress_at <= begun and await self._work_of(replica) not in {"", worked}:
             return None if replica.state == "serving" else end.reason  # a long prefill: nobody hears it work
-        if end.kind == "busy" or (silent and replica.progress_at > begun):
+        if end.kind == "busy" or (end.hung and replica.progress_at > begun):
             return None if replica.state == "serving" else end.reason
         if end.kind != "finished":
             return end.reason or f"HTTP {end.status}"

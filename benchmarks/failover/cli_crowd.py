@@ -100,7 +100,7 @@ def crowd_command(
                 log_directory=directory / "processes",
                 step_seconds=itl_ms / 1000,
                 forked=True,
-                options=("--max-num-seqs", str(streams), "--generation-config", "vllm"),
+                options=("--max-num-seqs", str(streams), "--generation-config", "vllm", "--dtype", "float32"),
             )
             cores = [str(number % (os.cpu_count() or 1)) for number in range(count)]
             engines = stack.enter_context(loopback.vllm_engines(settings, cores))

@@ -72,6 +72,17 @@ def test_an_engine_that_answers_500_to_everybody_is_out_and_nobody_notices(site:
     assert [True] * 20 == [one.done for one in heard]
 
 
+def test_an_engine_that_ends_every_answer_falsely_is_out_although_it_talks(site: TwoEngines) -> None:
+    site.heal()
+    site.engines["a"].control.inject("false_end", after_tokens=0)
+
+    with ThreadPoolExecutor(8) as pool:
+        heard = list(pool.map(lambda n: site.ask(CHAT, chat(f"meets a false end {n}")), range(20)))
+
+    site.wait_for(a="ejected")
+    assert [True] * 20 == [one.done for one in heard]
+
+
 def test_the_last_engine_is_not_put_out_by_one_bad_request_and_serves_the_next(site: TwoEngines) -> None:
     site.heal()
     site.client.post(f"{site.address}/relay/replicas/b/drain")
