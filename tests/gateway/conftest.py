@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,16 @@ class Site:
         path.write_text(json.dumps(content))
         command = [str(self.gateway.venv / "bin" / "python"), "-m", "ledger", "--config", str(path)]
         return processes.run(command, environment=self.gateway.environment)
+
+    def usage(self) -> dict[str, Any]:
+        """`python -m ledger report` of these days."""
+        today = datetime.now(UTC).date()
+        path = self.directory / "ledger.json"
+        days = ["--from", str(today - timedelta(days=1)), "--to", str(today + timedelta(days=1))]
+        python = str(self.gateway.venv / "bin" / "python")
+        command = [python, "-m", "ledger", "report", "--config", str(path), *days, "--format", "json"]
+        content: dict[str, Any] = json.loads(processes.run(command, environment=self.gateway.environment))
+        return content
 
     def sql(self, statement: str) -> str:
         return self.postgres.sql("test", statement)
@@ -185,7 +196,8 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
                 {
                     "host": "h1", "relay_directory": str(directory / "relay"),
                     "identity_directory": str(directory / "identity"),
-                    "metrics_path": str(directory / "ledger.prom"), "grace_seconds": 0, "unclaimed_seconds": 600,
+                    "metrics_path": str(directory / "ledger.prom"), "currency": "EUR",
+                    "alerts_path": str(directory / "alerts.json"), "grace_seconds": 0, "unclaimed_seconds": 600,
                     "retention_days": 30, "relay_deployments": ["chat-relay"],
                     "prices": {"tiny": {"input": INPUT_COST, "output": OUTPUT_COST}},
                 }

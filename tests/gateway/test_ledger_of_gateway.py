@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
+from typing import Any
 
 import pytest
 
+from tests.alert_listeners import HttpListener, serving
 from tests.gateway.conftest import INPUT_COST, OUTPUT_COST, Site
 
 pytestmark = pytest.mark.lab
@@ -57,7 +60,12 @@ def test_a_request_through_a_relay_and_one_without_are_billed_once(site: Site) -
 
 
 def test_no_billed_token_is_lost_when_a_worker_is_killed_under_load(site: Site) -> None:
-    keys = [site.gateway.make_key(key_alias=f"load-{number}") for number in range(4)]
+    team = site.gateway.post("/team/new", {"team_alias": "loaders"}).json["team_id"]
+    declared = {"declared": True, "tags": ["load", "nightly"]}  # as playbooks/access.yml keeps the tags of a key
+    keys = [
+        site.gateway.make_key(key_alias=f"load-{number}", team_id=team, metadata={"appliance": declared})
+        for number in range(4)
+    ]
     before = set(site.engine_reports())
     (victim, *_others) = site.gateway.workers_of()
     assert len(site.gateway.workers_of()) == 2
@@ -108,8 +116,57 @@ def test_no_billed_token_is_lost_when_a_worker_is_killed_under_load(site: Site) 
         "WHERE k.key_alias LIKE 'load-%'",
     ):
         assert abs(float(site.sql(query)) - cost) < 1e-9, query
+    usage = site.usage()
+    everything = [sum(tokens) for tokens in zip(*billed.values(), strict=True)]
+    for view, name in (("by_team", "loaders"), ("by_tag", "load"), ("by_tag", "nightly")):
+        (mine,) = (one for one in usage[view] if one["name"] == name)
+        assert everything == [mine["prompt_tokens"], mine["completion_tokens"]], name
+        assert abs(float(mine["cost"]) - cost) < 1e-9
+    by_key = [one for one in usage["by_key"] if one["name"].startswith("load-")]
+    assert everything == [sum(one[kind] for one in by_key) for kind in ("prompt_tokens", "completion_tokens")]
     assert "" == second
     assert int(site.sql("SELECT count(*) FROM appliance.repair")) > 0
+
+
+def test_a_soft_budget_warns_and_a_spent_one_stops_with_words_that_help(site: Site) -> None:
+    key = site.gateway.make_key(key_alias="thrifty", max_budget=2e-4, soft_budget=5e-5, budget_duration="30d")
+    with serving(HttpListener()) as http:
+        hook = {"name": "desk", "url": http.url, "format": "generic"}
+        (site.directory / "alerts.json").write_text(json.dumps({"webhooks": [hook], "email": None}))
+
+        answers = [chat(site, key)]
+        while answers[-1].status == 200 and len(answers) < 60:
+            answers.append(chat(site, key))
+        told = _told(site, http, "thrifty", "budget.soft")
+        spent = float(site.sql("SELECT spend FROM \"LiteLLM_VerificationToken\" WHERE key_alias = 'thrifty'"))
+        site.gateway.post("/key/update", {"key": key, "max_budget": spent})  # so that it is spent to the last token
+        stopped = _told(site, http, "thrifty", "budget.hard")
+        site.reconcile()
+        (site.directory / "alerts.json").unlink()
+
+    assert 422 == answers[-1].status, answers[-1]
+    error = answers[-1].json["error"]
+    assert "budget_exceeded" == error["type"]
+    assert "Nothing was sent to a model. It starts anew at 20" in error["message"]
+    assert error["message"].endswith("ask your operators to raise the budget of key thrifty.")
+    assert (5e-5, "EUR") == (told["soft_budget"], told["currency"])
+    assert told["spend"] >= 5e-5
+    assert stopped["resets_at"] is not None
+    assert "its requests are refused with status 422" in stopped["text"]
+    mine = [event["event"] for event in http.posted if event["name"] == "thrifty"]
+    assert ["budget.soft", "budget.hard"] == mine
+
+
+def _told(site: Site, http: HttpListener, name: str, event: str) -> dict[str, Any]:
+    """Reconciles as the timer does until it is told."""
+    ends_at = time.monotonic() + 120
+    while time.monotonic() < ends_at:
+        site.reconcile()
+        for one in http.posted:
+            if (one["name"], one["event"]) == (name, event):
+                return one
+        time.sleep(1)
+    raise AssertionError(f"nobody was told {event} of {name}: {http.posted}")
 
 
 def test_the_bill_refuses_changes(site: Site) -> None:
