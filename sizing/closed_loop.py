@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log
 
-from sizing.serving import EngineLimits, simulate
+from sizing.serving import EngineLimits, Journal, simulate
 from sizing.speed import StepTime
 from sizing.step_seconds import steps_of
 
@@ -85,6 +85,7 @@ def closed_loop(
     concurrency: int,
     requests_per_second: float = inf,
     prefix_hit_ratio: float = 0.0,
+    journal: Journal | None = None,
 ) -> LoopResult:
     """Replays `lengths` (prompt and output tokens) in order. `prefix_hit_ratio`: of each prompt, cached already."""
     served = simulate(
@@ -98,6 +99,7 @@ def closed_loop(
         steps_of(times),
         LoopSource(lengths, concurrency, requests_per_second),
         seconds=inf,
+        journal=journal,
     )
     outputs, seconds = sum(output for _, output in lengths), served.simulated_seconds
     return LoopResult(

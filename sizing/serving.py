@@ -22,7 +22,11 @@ from sizing.arrivals import Source
 from sizing.quantiles import Quantiles
 from sizing.served import EngineLimits, Served, StepSeconds
 
-__all__ = ["EngineLimits", "Served", "StepSeconds", "simulate"]
+__all__ = ["EngineLimits", "Journal", "Served", "StepSeconds", "simulate"]
+
+Journal = list[tuple[int, int, int, float, int, int]]
+"""Steps: decoding requests, their context tokens, prefill tokens, pairs; how many steps were alike, and how many
+requests had got their first token and not their last, those that gave way included."""
 
 MOST_WAITING = 20_000
 """A queue this long never ends: the engine is beyond its limit, and the simulation stops."""
@@ -68,9 +72,11 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
     ttft_seconds: float = inf,
     tpot_seconds: float = inf,
     give_up_count: float = inf,
+    journal: Journal | None = None,
 ) -> Served:
     """Runs until every request that came before `seconds` (and after the warm-up) is answered, or more than
-    `give_up_count` of them have missed one of the times: then the rest cannot help any more."""
+    `give_up_count` of them have missed one of the times: then the rest cannot help any more. `journal` takes every
+    step, with how many steps it stands for."""
     ttft, tpot, itl, e2e = Quantiles(), Quantiles(), Quantiles(), Quantiles()
     batch_tokens, most_running = limits.max_num_batched_tokens, limits.max_num_seqs
     blocks, per_token, fixed = limits.kv_blocks, limits.blocks_per_token, limits.fixed_blocks
@@ -81,7 +87,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
     finish_steps: list[int] = []
     partial: _Request | None = None
     now, step, decoding, context, used = 0.0, 0, 0, 0, 0.0
-    measured_open, good, preempted, refused, late_first, late_each, offered = 0, 0, 0, 0, 0, 0, 0
+    measured_open, good, preempted, refused, late_first, late_each, offered, set_back = 0, 0, 0, 0, 0, 0, 0, 0
     answered, made_tokens, prompt_tokens, busy, area, peak_used = 0, 0, 0, 0.0, 0.0, 0.0
     overloaded = False
     while now < seconds or measured_open > 0:
@@ -117,6 +123,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
                 victim.prompt += done + 1
                 victim.output -= done + 1
                 victim.latest = now
+                set_back += 1
             waiting.appendleft(victim)
             preempted += 1
             gave_way = True
@@ -187,6 +194,9 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
             now = max(now, source.next_seconds)
             continue
 
+        if journal is not None:
+            middle = context + decoding * (count - 1) // 2
+            journal.append((decoding, middle, prefill, pairs, count, decoding + set_back))
         if decoding:
             itl.add(took, decoding * count)
         if warm_up_seconds <= now < seconds:
@@ -209,6 +219,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
                 ended.append(request)
         for request in completed:
             if request.made:
+                set_back -= 1
                 itl.add(now - request.latest)
             else:
                 request.first = now

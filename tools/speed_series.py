@@ -4,6 +4,7 @@ Llama and MiniMax are no models of the catalogue; their shapes stand here, as th
 """
 
 import csv
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,7 +17,9 @@ from sizing.engine_settings import EngineConfiguration
 from sizing.estimate import estimate
 from sizing.model_facts import load_model_facts
 from sizing.model_shape import AttentionLayer, Experts, FeedForward, ModelFacts, WeightQuantization
+from sizing.serving import Journal
 from sizing.speed import StepTime
+from sizing.step_seconds import steps_of
 
 SERIES = Path(__file__).resolve().parents[1] / "tests" / "golden" / "speed_series.csv"
 REPLAYED_REQUESTS = 48
@@ -70,17 +73,35 @@ def series_seconds(rows: Sequence[SeriesRow]) -> tuple[float, ...]:
         configuration = _configuration(row.model, row.gpu, row.tensor_parallel_size, row.asynchronous)
         times = built.get(configuration) or StepTime.of(configuration)
         built[configuration] = times
-        found.append(_seconds(row, times, configuration))
+        found.append(_seconds(row, times))
     return tuple(found)
 
 
-def _seconds(row: SeriesRow, times: StepTime, configuration: EngineConfiguration) -> float:
+def _seconds(row: SeriesRow, times: StepTime) -> float:
     if row.lengths is None:
         decodes, context, new = row.step or (0, 0, 0)
         return times.step_seconds(decode_count=decodes, decode_context_tokens=context, prefill_tokens=new)
+    ask = steps_of(times)
+    return sum(ask(*step) * share for step, share in _steps(row))
+
+
+@cache
+def _steps(row: SeriesRow) -> tuple[tuple[tuple[int, int, int, float], float], ...]:
+    """The different steps of a load, and their shares in the mean time per token: the requests that wait for a further
+    token while they run, to all such tokens. Who is served when does not depend on how long steps take, as long as the
+    next request is sent when one is answered; so a fit replays every load once."""
+    configuration = _configuration(row.model, row.gpu, row.tensor_parallel_size, row.asynchronous)
     limits = LoopLimits(max_num_batched_tokens=8192, max_num_seqs=1024, kv_tokens=_kv_tokens(configuration))
     count = max(REPLAYED_REQUESTS, 2 * row.concurrency)
-    return closed_loop(times, limits, (row.lengths,) * count, concurrency=row.concurrency).tpot_seconds
+    prompt, output = row.lengths or (1, 1)
+    journal: Journal = []
+    lengths = ((prompt, output),) * count
+    closed_loop(StepTime.of(configuration), limits, lengths, concurrency=row.concurrency, journal=journal)
+    found: defaultdict[tuple[int, int, int, float], float] = defaultdict(float)
+    for decoding, context, prefill, pairs, alike, begun in journal:
+        if begun:
+            found[decoding, context, prefill, pairs] += alike * begun / count / (output - 1)
+    return tuple(found.items())
 
 
 @cache
