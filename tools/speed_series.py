@@ -89,7 +89,8 @@ def _seconds(row: SeriesRow, times: StepTime) -> float:
 def _steps(row: SeriesRow) -> tuple[tuple[tuple[int, int, int, float], float], ...]:
     """The different steps of a load, and their shares in the mean time per token: the requests that wait for a further
     token while they run, to all such tokens. Who is served when does not depend on how long steps take, as long as the
-    next request is sent when one is answered; so a fit replays every load once."""
+    next request is sent when one is answered; so a fit replays every load once. A step is linear in context and pairs:
+    those that differ in nothing else count as their mean."""
     configuration = _configuration(row.model, row.gpu, row.tensor_parallel_size, row.asynchronous)
     limits = LoopLimits(max_num_batched_tokens=8192, max_num_seqs=1024, kv_tokens=_kv_tokens(configuration))
     count = max(REPLAYED_REQUESTS, 2 * row.concurrency)
@@ -97,11 +98,16 @@ def _steps(row: SeriesRow) -> tuple[tuple[tuple[int, int, int, float], float], .
     journal: Journal = []
     lengths = ((prompt, output),) * count
     closed_loop(StepTime.of(configuration), limits, lengths, concurrency=row.concurrency, journal=journal)
-    found: defaultdict[tuple[int, int, int, float], float] = defaultdict(float)
+    found: defaultdict[tuple[int, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for decoding, context, prefill, pairs, alike, begun in journal:
         if begun:
-            found[decoding, context, prefill, pairs] += alike * begun / count / (output - 1)
-    return tuple(found.items())
+            share = alike * begun / count / (output - 1)
+            sums = found[decoding, prefill]
+            sums[0], sums[1], sums[2] = sums[0] + share, sums[1] + share * context, sums[2] + share * pairs
+    return tuple(
+        ((decoding, round(context / share), prefill, pairs / share), share)
+        for (decoding, prefill), (share, context, pairs) in found.items()
+    )
 
 
 @cache
