@@ -58,7 +58,7 @@ START = {
     "request_us": 15.0,
     "overlap_power": 3.0,
 }
-PULL, LARGEST_ERROR, SMALLEST_GAIN = 0.0015, 0.8, 2e-5
+PULL, LARGEST_ERROR, SMALLEST_GAIN = 0.0015, 0.8, 4e-6
 STEPS = (0.24, 0.12, 0.06)
 """By how much a factor is moved, as its logarithm."""
 
