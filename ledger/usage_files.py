@@ -29,11 +29,10 @@ COLUMNS = (
     "cost",
 )
 MILLION = 1_000_000
-BARS = 12
-"""So many bars a chart has at most; the table below it has everything up to MOST_ROWS."""
-
 MOST_ROWS = 200
-COLUMN_WIDTH, COLUMN_GAP, CHART_HEIGHT, CHART_LEFT, CHART_BOTTOM = 22, 6, 200, 70, 24
+"""Of a table on the page; the files have everything."""
+
+COLUMN_WIDTH, COLUMN_GAP, CHART_HEIGHT, CHART_LEFT, CHART_BOTTOM = 20, 5, 200, 70, 24
 GRID_LINES = 4
 FORMULA_SIGNS = "=+-@\t\r"
 
@@ -122,7 +121,6 @@ def html_text(usage: Usage) -> str:
             _view("By tag", usage.by_tag, note="A request with several tags counts under each of them."),
             _view("By day", usage.by_day),
         ],
-        bars=BARS,
         money=money,
     )
 
