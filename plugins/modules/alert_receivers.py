@@ -20,8 +20,8 @@ description:
     declared and takes the password; nothing is mailed.
   - What does not answer fails the task in one line, unless its C(may_be_unreachable) says otherwise; then it warns.
 options:
-  webhooks: {type: list, elements: dict, required: true, description: name, url and may_be_unreachable of each.}
-  email: {type: dict, description: host, port, security, user, password and may_be_unreachable.}
+  webhooks: {type: list, elements: dict, required: true, description: "Of each name, url, may_be_unreachable."}
+  email: {type: dict, description: "host, port, security, user, password, may_be_unreachable."}
   timeout_seconds: {type: int, default: 10, description: Limit for one receiver.}
 attributes: {check_mode: {support: full}}
 """
@@ -33,6 +33,34 @@ EXAMPLES = r"""
 RETURN = r"""
 unreachable_names: {returned: always, type: list, elements: str, description: Those that are waived.}
 """
+# Only addresses and the password are secret: names and places stand in the message.
+ARGUMENTS = {
+    "webhooks": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "url": {"type": "str", "required": True, "no_log": True},
+            "format": {"type": "str"},
+            "may_be_unreachable": {"type": "bool", "default": False},
+        },
+    },
+    "email": {
+        "type": "dict",
+        "options": {
+            "host": {"type": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "security": {"type": "str", "required": True},
+            "sender": {"type": "str"},
+            "recipients": {"type": "list", "elements": "str"},
+            "user": {"type": "str"},
+            "password": {"type": "str", "no_log": True},
+            "may_be_unreachable": {"type": "bool", "default": False},
+        },
+    },
+    "timeout_seconds": {"type": "int", "default": 10},
+}
 HTTP_SCHEMES = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
@@ -101,11 +129,7 @@ def ask(given: dict[str, Any]) -> tuple[list[str], list[str]]:
 def main() -> None:
     """Runs the module."""
     module = AnsibleModule(
-        argument_spec={
-            "webhooks": {"type": "list", "elements": "dict", "required": True, "no_log": True},
-            "email": {"type": "dict", "no_log": True},
-            "timeout_seconds": {"type": "int", "default": 10},
-        },
+        argument_spec=ARGUMENTS,
         supports_check_mode=True,
     )
     faults, waived = ask(module.params)

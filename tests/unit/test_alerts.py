@@ -1,6 +1,9 @@
 """Who is told of budgets: what may be declared, receivers that do not answer before a change, advice to clients."""
 
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,3 +141,41 @@ def test_a_client_hears_when_its_budget_starts_anew_and_whom_to_ask(advice: Modu
     ) == message
     assert message == advice.with_advice(message, more)
     assert "the team of this key" in advice.advice(entity="team", key_alias="k", resets_at=moment)
+
+
+def test_the_preflight_says_it_in_one_line_and_names_a_missing_secret(tmp_path: Path) -> None:
+    port = free_port()
+    secret = f"http://127.0.0.1:{port}/services/T0/B0/hidden"
+
+    unreachable = _preflight(tmp_path, {"webhooks": [{"name": "chat"}]}, vault_alert_urls={"chat": secret})
+    without = _preflight(tmp_path, {"webhooks": [{"name": "chat"}]})
+
+    assert f"Receiver of alerts chat: 127.0.0.1:{port} does not answer (Connection refused). Correct alerts.yml" in (
+        " ".join(unreachable.split())
+    )
+    assert "hidden" not in unreachable
+    assert "alerts.yml: no address for chat; add it to the webhook as url, or to the vault" in " ".join(without.split())
+
+
+def _preflight(directory: Path, alerts: dict[str, Any], **vault: Any) -> str:
+    """What playbooks/tasks/check_alerts.yml says where it must end with a failure."""
+    (directory / "templates").unlink(missing_ok=True)
+    (directory / "templates").symlink_to(ROOT / "playbooks" / "templates")
+    task = {"ansible.builtin.import_tasks": str(ROOT / "playbooks" / "tasks" / "check_alerts.yml")}
+    play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}]
+    (directory / "play.yml").write_text(json.dumps(play), encoding="utf-8")
+    variables = {"alerts": alerts, "ansible_python_interpreter": sys.executable, **vault}
+    (directory / "variables.json").write_text(json.dumps(variables), encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "ansible.cli.playbook", "-i", "localhost,", "--check"),
+            *("-e", f"@{directory / 'variables.json'}", str(directory / "play.yml")),
+        ],
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(directory / "tmp")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0, done.stdout
+    return done.stdout + done.stderr
