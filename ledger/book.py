@@ -17,8 +17,11 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from audit import write as audit
+from ledger.errors import LedgerError
 from ledger.records import Caller, Usage
 
+SCHEMA_VERSION = 2
 Connection = psycopg.Connection[tuple[Any, ...]]
 _INSERT_USAGE = """
 INSERT INTO appliance.usage (entry, request, call_id, source, host, model, model_group, endpoint, key_hash, key_alias,
@@ -31,8 +34,8 @@ RETURNING entry
 """
 _INSERT_CALLER = """
 INSERT INTO appliance.caller (request, call_id, key_hash, key_alias, team_id, team_alias, user_id, organization_id,
-    end_user, tags, model_group, begun_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, to_timestamp(%s))
+    end_user, tags, model_group, begun_at, client)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, to_timestamp(%s), %s)
 ON CONFLICT (request) DO NOTHING
 """
 _SELECT_CALLERS = """
@@ -60,10 +63,32 @@ SET spend = "LiteLLM_TeamMembership".spend + EXCLUDED.spend,
 
 
 def prepare(connection: Connection) -> None:
-    """Makes the appliance's own tables where they are missing."""
+    """Makes the appliance's own tables, where nobody else owns them; else looks whether they are the ones expected.
+
+    On a host they belong to a role that nobody logs in as (roles/audit): this login adds rows and changes no table.
+    """
+    owner = connection.execute(
+        "SELECT pg_get_userbyid(nspowner) <> current_user FROM pg_namespace WHERE nspname = 'appliance'"
+    ).fetchone()
+    if owner is not None and owner[0]:
+        _check_version(connection)
+        return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('appliance.schema'))")
-        connection.execute(files("ledger").joinpath("schema.sql").read_bytes())
+        for package in ("ledger", "audit"):
+            connection.execute(files(package).joinpath("schema.sql").read_bytes())
+        connection.execute("SELECT appliance.watch()")
+
+
+def _check_version(connection: Connection) -> None:
+    try:
+        row = connection.execute("SELECT appliance.schema_version()").fetchone()
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):
+        row = None
+    if row is None or row[0] < SCHEMA_VERSION:
+        found = row[0] if row else "an older one"
+        told = f"the tables of the ledger are version {found}, not {SCHEMA_VERSION}"
+        raise LedgerError(f"{told}; run playbooks/site.yml --tags audit")
 
 
 def offset_of(connection: Connection, *, host: str, path: str) -> int:
@@ -88,7 +113,7 @@ def add_callers(connection: Connection, callers: Iterable[Caller]) -> None:
         (
             caller.request, caller.call_id, caller.key_hash, caller.key_alias, caller.team_id, caller.team_alias,
             caller.user_id, caller.organization_id, caller.end_user, Jsonb(list(caller.tags)), caller.model_group,
-            caller.begun_at,
+            caller.begun_at, caller.client,
         )
         for caller in callers
     ]  # fmt: skip
@@ -125,6 +150,7 @@ def book(connection: Connection, usages: Sequence[Usage], callers: Mapping[str, 
                 spend[kind, name] += usage.cost
         if caller.team_id is not None and caller.user_id is not None:
             of_members[caller.team_id, caller.user_id] += usage.cost
+    audit.add_billed(connection, [usage.entry for usage in new])
     # In one order everywhere: gateways that book at the same time wait for each other and never in a circle.
     for (kind, name), cost in sorted(spend.items()):
         amounts = [float(cost)] * (2 if kind == "key" else 1)

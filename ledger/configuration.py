@@ -54,7 +54,8 @@ class Configuration:
             }
             metrics = content.pop("metrics_path")
             alerts = content.pop("alerts_path", None)
-            content.pop("relay_deployments")  # the gateway's hook reads these
+            for name in ("relay_deployments", "record_prompts"):  # the gateway's hook reads these
+                content.pop(name, None)
             return cls(
                 relay_directory=Path(content.pop("relay_directory")),
                 identity_directory=Path(content.pop("identity_directory")),

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 
+from audit import write as audit
 from ledger import book
 from ledger.compare import Repair, compare
 from ledger.configuration import Configuration
@@ -37,6 +38,8 @@ class Summary:
     damaged_lines: int = 0
     deleted_segments: int = 0
     unread_bytes: int = 0
+    cache_asked: int = 0
+    cache_hits: int = 0
 
 
 @contextmanager
@@ -104,9 +107,15 @@ class _Run:
         ended = [record for record in reading.records if record.get("kind") == "end"]
         with self._connection.transaction():
             book.add_callers(self._connection, map(Caller.of, begun))
+            noted = [record for record in reading.records if record.get("kind") == "noted"]
+            audit.add_noted(self._connection, noted, host=self._configuration.host)
+            audit.add_prompts(self._connection, [one for one in reading.records if one.get("kind") == "prompt"])
             book.name_spend_logs(self._connection, [(end["request"], end["spend_log_id"]) for end in ended])
             self._book([usage_of_provider(end) for end in ended if end["billed_by"] == "provider"])
             self._done(path, reading)
+        caching = [end["cache"] for end in ended if end.get("cache")]
+        self._summary.cache_asked += len(caching)
+        self._summary.cache_hits += caching.count("hit")
 
     def _book_relay(self, path: Path, reading: Reading) -> None:
         ended = [record for record in reading.records if record.get("kind") == "end"]
@@ -148,6 +157,7 @@ class _Run:
 
     def _tidy(self) -> None:
         """Takes away segments that are read to their end, closed and old, and callers nobody will ask for."""
+        audit.add_lost(self._connection)
         host, oldest = self._configuration.host, time.time() - self._configuration.retention_days * 86400
         for directory in (self._configuration.relay_directory, self._configuration.identity_directory):
             for path in segments(directory):

@@ -31,6 +31,7 @@ class Caller:
     end_user: str | None = None
     tags: Sequence[str] = ()
     model_group: str | None = None
+    client: str | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Caller:
@@ -42,6 +43,7 @@ class Caller:
             begun_at=record["at"],
             tags=tuple(record["tags"]),
             model_group=record["model"],
+            client=record.get("client"),
             **{name: record[name] for name in names},
         )
 

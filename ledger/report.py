@@ -21,6 +21,8 @@ _HELP = {
     "appliance_ledger_unpriced_tokens_total": "Tokens of models without a price",
     "appliance_ledger_repaired_rows_total": "Rows of LiteLLM that were lost or counted otherwise, and put right",
     "appliance_ledger_damaged_lines_total": "Lines of segments that failed their checksum",
+    "appliance_ledger_cache_asked_total": "Answers that the cache of answers was asked for",
+    "appliance_ledger_cache_hits_total": "Answers that came from the cache of answers",
     "appliance_ledger_unread_bytes": "What this host wrote and is not booked yet",
     "appliance_ledger_last_success_timestamp_seconds": "When this host was last reconciled",
 }
@@ -53,6 +55,8 @@ def metrics(connection: Connection, summary: Summary, *, host: str) -> dict[str,
         "appliance_ledger_unpriced_tokens_total": summary.unpriced_tokens,
         "appliance_ledger_repaired_rows_total": len(summary.repairs),
         "appliance_ledger_damaged_lines_total": summary.damaged_lines,
+        "appliance_ledger_cache_asked_total": summary.cache_asked,
+        "appliance_ledger_cache_hits_total": summary.cache_hits,
     }
     with connection.transaction():
         for name, value in run.items():

@@ -1,6 +1,9 @@
 -- The appliance's own tables, beside LiteLLM's in the same database. Safe to run again.
 CREATE SCHEMA IF NOT EXISTS appliance;
 
+-- Raised with every change of this file or of audit/schema.sql, here and in ledger/book.py: the role `audit` applies both.
+CREATE OR REPLACE FUNCTION appliance.schema_version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2';
+
 -- How far each segment file of each gateway host has been read.
 CREATE TABLE IF NOT EXISTS appliance.segment (
     host text NOT NULL,
@@ -25,6 +28,7 @@ CREATE TABLE IF NOT EXISTS appliance.caller (
     begun_at timestamptz NOT NULL,
     spend_log_id text
 );
+ALTER TABLE appliance.caller ADD COLUMN IF NOT EXISTS client text;
 CREATE INDEX IF NOT EXISTS caller_begun_at ON appliance.caller (begun_at);
 
 -- What a relay reported before anybody was known to have asked for it.

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from sizing.access import load_access
 from sizing.alerts import load_alerts
+from sizing.audit import load_audit
+from sizing.caching import load_caching
 from sizing.cli_console import answer, complain, human_console
 from sizing.errors import SizingError
 from sizing.explain import explain
@@ -63,6 +65,11 @@ def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An 
         if access is not None:
             _tried(lambda: access.check_models(served), problems)
     _tried(lambda: load_alerts(site), problems)
+    _tried(lambda: load_audit(site), problems)
+    caching = _tried(lambda: load_caching(site), problems)
+    if caching is not None and loaded is not None:
+        aliases = {key.alias for key in access.keys} if access is not None else None
+        _tried(lambda: caching.check(gateway_hosts=len(loaded.groups["gateway"]), aliases=aliases), problems)
     for problem in problems:
         complain(problem)
     if problems:

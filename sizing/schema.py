@@ -6,6 +6,8 @@ from pathlib import Path
 from sizing.access import Access
 from sizing.alerts import Alerts
 from sizing.answer import Estimate
+from sizing.audit import Audit
+from sizing.caching import Caching
 from sizing.calibration import Calibration
 from sizing.documents import Part
 from sizing.hardware import Hardware
@@ -22,6 +24,8 @@ def documents() -> dict[str, type[Part]]:
     return {
         "access": Access,
         "alerts": Alerts,
+        "audit": Audit,
+        "caching": Caching,
         "calibration": Calibration,
         "estimate": Estimate,
         "hardware": Hardware,

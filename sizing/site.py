@@ -25,6 +25,8 @@ OUR_DOCUMENTS = frozenset(
         "access.yml",
         "alerts.yml",
         "appliance_plan.json",
+        "audit.yml",
+        "caching.yml",
         "hardware.json",
         "providers.yml",
         "routing.yml",

@@ -12,6 +12,7 @@ LAYERS = (
     {
         "access",
         "alerts",
+        "audit",
         "hardware",
         "request",
         "report",
@@ -24,6 +25,7 @@ LAYERS = (
         "safetensors_header",
         "model_config",
     },
+    {"caching"},
     {"calibration", "start_up_log", "relays", "wish", "serving"},
     {"speed_reports"},
     {"plan", "measure_gpus", "provider_entries"},

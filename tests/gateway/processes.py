@@ -91,11 +91,12 @@ def install_schema(environment: Mapping[str, str], venv: Path) -> None:
 def lay_out_library(directory: Path) -> Path:
     """/opt/litellm/lib as the role fills it."""
     library = directory / "lib"
-    for package in ("relay", "ledger"):
+    for package in ("relay", "ledger", "audit"):
         shutil.copytree(ROOT / package, library / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (
         *("prompt_ruler.py", "token_window.py", "identity_ledger.py", "outage_budget.py"),
         *("data_fence.py", "front_page.py", "budget_advice.py"),
+        *("audit_lines.py", "request_limit.py", "response_cache.py"),
     ):
         if (FILES / name).exists():
             shutil.copyfile(FILES / name, library / name)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audit_lines import client_of, failure_line, note_administration, prompt_line, request_id_of
 from outage_budget import remember_spend
 
 from relay.ledger_lines import encode
@@ -46,6 +47,7 @@ class OpenRequest:
     entry: str
     request: str
     begun_at: float
+    asks_cache: bool = False
 
 
 class IdentityLedger:
@@ -68,7 +70,8 @@ class IdentityLedger:
             self._open.clear()
         return self._writer
 
-    def begin(self, *, request: str, call_id: str, key: Any, tags: list[str], model: str, end_user: str | None) -> None:
+    def begin(self, *, request: str, call_id: str, key: Any, tags: list[str], model: str, end_user: str | None,
+              client: str | None = None, asks_cache: bool = False) -> None:  # fmt: skip
         """Writes whose request it is; on the disk within milliseconds, without anybody waiting for that."""
         self._number += 1
         now = time.time()
@@ -89,12 +92,21 @@ class IdentityLedger:
             "end_user": end_user,
             "tags": tags,
             "model": model,
+            "client": client,
         }
         self.writer.append(encode(line))
         self.writer.commit_soon()
-        self._open.setdefault((call_id, key_hash), []).append(OpenRequest(entry=entry, request=request, begun_at=now))
+        self._open.setdefault((call_id, key_hash), []).append(
+            OpenRequest(entry=entry, request=request, begun_at=now, asks_cache=asks_cache)
+        )
         if len(self._open) > OPEN_MAXIMUM:
             self._open.popitem(last=False)
+
+    def note(self, line: Mapping[str, Any]) -> None:
+        """Writes a line of the audit."""
+        self._number += 1
+        self.writer.append(encode({**line, "at": time.time(), "entry": f"{self.writer.process}-{self._number}"}))
+        self.writer.commit_soon()
 
     def end(self, payload: Mapping[str, Any], *, key_hash: str | None) -> bool:
         """Writes how LiteLLM saw the request. True when the ledger will add its cost, False when LiteLLM must."""
@@ -105,7 +117,8 @@ class IdentityLedger:
         opened = requests.pop(0)
         if not requests:
             del self._open[names]
-        is_relayed = payload.get("model_id") in self._relay_deployments and payload.get("cache_hit") != "True"
+        is_cached = payload.get("cache_hit") == "True"
+        is_relayed = payload.get("model_id") in self._relay_deployments and not is_cached
         line = {
             "kind": "end",
             "at": time.time(),
@@ -116,11 +129,13 @@ class IdentityLedger:
             "spend_log_id": payload["request_id"],
             "model": str(payload.get("model") or ""),
             "endpoint": payload.get("call_type"),
-            "prompt_tokens": int(payload.get("prompt_tokens") or 0),
-            "completion_tokens": int(payload.get("completion_tokens") or 0),
-            "cached_tokens": cached_tokens(payload),
-            "outcome": "completed" if payload.get("status") != "failure" else "failed",
-            "cost": repr(float(payload.get("spend") or 0.0)),
+            # An answer out of the cache cost no engine anything, and costs its key nothing.
+            "prompt_tokens": 0 if is_cached else int(payload.get("prompt_tokens") or 0),
+            "completion_tokens": 0 if is_cached else int(payload.get("completion_tokens") or 0),
+            "cached_tokens": 0 if is_cached else cached_tokens(payload),
+            "outcome": "cached" if is_cached else "completed" if payload.get("status") != "failure" else "failed",
+            "cost": repr(0.0 if is_cached else float(payload.get("spend") or 0.0)),
+            "cache": "hit" if is_cached else "miss" if opened.asks_cache else None,
         }
         self.writer.append(encode(line))
         self.writer.commit_soon()
@@ -149,14 +164,7 @@ def tags_of(data: Mapping[str, Any], key: Any = None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def request_id_of(data: Mapping[str, Any]) -> str | None:
-    """What token_window.py has put into the headers for the engine."""
-    headers = data.get("extra_headers")
-    value = headers.get("x-request-id") if isinstance(headers, Mapping) else None
-    return value if isinstance(value, str) else None
-
-
-def make_hook(ledger: IdentityLedger) -> Any:
+def make_hook(ledger: IdentityLedger, *, record_prompts: bool = False) -> Any:
     """The object LiteLLM calls. Its base class exists in the gateway's interpreter only, hence a function."""
     from litellm.integrations.custom_logger import CustomLogger  # noqa: PLC0415
 
@@ -178,7 +186,20 @@ def make_hook(ledger: IdentityLedger) -> Any:
                 tags=tags_of(data, user_api_key_dict),
                 model=str(data.get("model")),
                 end_user=getattr(user_api_key_dict, "end_user_id", None) or data.get("user"),
+                client=client_of(data),
+                asks_cache=(data.get("cache") or {}).get("use-cache") is True,
             )
+            if record_prompts:
+                ledger.note(prompt_line(data, request=request))
+
+        async def async_post_call_failure_hook(
+            self,
+            request_data: dict[str, Any],
+            original_exception: Exception,
+            user_api_key_dict: Any,
+            traceback_str: str | None = None,  # noqa: ARG002  (LiteLLM passes all four by name)
+        ) -> None:
+            ledger.note(failure_line(request_data, original_exception, user_api_key_dict))
 
     return WritesIdentity()
 
@@ -221,7 +242,8 @@ def _gateway_hook() -> Any:
     )
     leave_sums_to_ledger(ledger)
     remember_spend()
-    return make_hook(ledger)
+    note_administration(ledger.note)
+    return make_hook(ledger, record_prompts=config.get("record_prompts") is True)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""The audit: who called which model when, with which key and result, and who changed which key, team or budget."""
