@@ -10,7 +10,7 @@ SELECT format('GRANT %s ON appliance.%I TO %I',
 FROM pg_class WHERE relnamespace = 'appliance'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
 \gexec
 -- What LiteLLM's own statements set off runs with these.
-GRANT EXECUTE ON FUNCTION appliance.audited(), appliance.settings_of(jsonb), appliance.record_change(),
+GRANT EXECUTE ON FUNCTION appliance.schema_version(), appliance.audited(), appliance.settings_of(jsonb), appliance.record_change(),
     appliance.record_emptying(), appliance.record_definition(text, text), appliance.watch(), appliance.unwatched()
     TO :"login";
 

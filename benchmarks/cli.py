@@ -45,6 +45,11 @@ COMMANDS = {
         attribute="accept_command",
         summary="Accept a living site, or check a bundle. Exit 0 accepted, 1 not, 2 bad input, 7 invalid run.",
     ),
+    "audit": Command(
+        module="benchmarks.audit",
+        attribute="audit_command",
+        summary="The operator's questions to an audit of ten million rows, in a PostgreSQL of its own.",
+    ),
     "suite": Command(
         module="benchmarks.cli_suites",
         attribute="suites",

@@ -35,6 +35,16 @@ def judge_spend(plan: Plan, observation: Observation) -> Iterator[Check]:
             advice="on the PostgreSQL host: `systemctl status postgresql`; then run verify again",
         )
         return
+    if spend.audit is not None:
+        yield compare(
+            "audit.watched",
+            "PostgreSQL",
+            "every change of keys, teams and budgets is recorded",
+            expected="a trigger on every table",
+            seen=f"none on {', '.join(spend.unwatched)}" if spend.unwatched else "a trigger on every table",
+            holds=not spend.unwatched,
+            advice="run site.yml --tags audit; `appliance-audit changes --object <table>` says what was done to it",
+        )
     for model in plan.models:
         calls = _answered_calls(observation, model)
         if calls:

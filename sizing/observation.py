@@ -126,6 +126,16 @@ class SpendRow(Part):
     spend: float
 
 
+class AuditRow(Part):
+    """One row of the audit: a request, answered or refused, under the key that sent it."""
+
+    call_id: str | None = None
+    key_hash: str | None = None
+    model: str | None = None
+    result: str
+    status: int | None = None
+
+
 class SpendObservation(Part):
     """What PostgreSQL holds about the calls."""
 
@@ -133,6 +143,8 @@ class SpendObservation(Part):
     waited_seconds: float = 0.0
     rows: tuple[SpendRow, ...] = ()
     key_spend: dict[str, float] = Field(default_factory=dict, description="spend of each key, by its hash")
+    audit: tuple[AuditRow, ...] | None = Field(default=None, description="None where the site has no audit")
+    unwatched: tuple[str, ...] = Field(default=(), description="LiteLLM's tables whose changes no trigger records")
 
 
 class EdgeObservation(Part):

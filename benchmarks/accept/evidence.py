@@ -13,7 +13,7 @@ from benchmarks.accept.calls import Call
 from benchmarks.accept.witness import Journal
 from benchmarks.acceptance import ItemStatus
 from benchmarks.result import SuiteResult
-from sizing.observation import SpendObservation, SpendRow
+from sizing.observation import AuditRow, SpendObservation, SpendRow
 from sizing.plan import Plan, PlannedModel
 
 Judged = tuple[ItemStatus, str]
@@ -51,6 +51,20 @@ class Seen:
         for row in self.spend.rows if self.spend else ():
             found.setdefault(row.call_id or row.request_id, []).append(row)
         return found
+
+    @cached_property
+    def trail(self) -> tuple[str, list[AuditRow]]:
+        """Who called: the audit where the site has one, else LiteLLM's spend log."""
+        if self.spend is None:
+            return "nothing", []
+        if self.spend.audit is not None:
+            return "the audit", list(self.spend.audit)
+        return "the spend log", [
+            AuditRow(
+                call_id=row.call_id or row.request_id, key_hash=row.key_hash, model=row.model, result=row.status or ""
+            )
+            for row in self.spend.rows
+        ]
 
     @cached_property
     def engines(self) -> dict[str, set[str]]:
@@ -234,10 +248,14 @@ def _budget_limit(seen: Seen) -> Judged:
 def _audit_trail(seen: Seen) -> Judged:
     if seen.spend is None or seen.spend.error:
         return "not available", seen.spend.error if seen.spend else "PostgreSQL was not asked"
+    where, trail = seen.trail
+    by_name: dict[tuple[str | None, str | None], list[AuditRow]] = {}
+    for row in trail:
+        by_name.setdefault((row.call_id, row.key_hash), []).append(row)
     missing: list[str] = []
     nameless: list[Call] = []  # refused before the gateway read the client's id: booked under one of its own making
     for call in seen.through_gateway:
-        rows = [row for row in seen.rows.get(call.request_id, ()) if row.key_hash == call.key_hash]
+        rows = by_name.get((call.request_id, call.key_hash), [])
         if not rows and not call.answered:
             nameless.append(call)
         elif not rows:
@@ -245,7 +263,7 @@ def _audit_trail(seen: Seen) -> Judged:
         elif call.answered and not any(row.model in seen.models for row in rows):
             missing.append(f"{call.request_id} is booked without its model")
     known = {call.request_id for call in seen.through_gateway}
-    spare = Counter(row.key_hash for row in seen.spend.rows if (row.call_id or row.request_id) not in known)
+    spare = Counter(row.key_hash for row in trail if row.call_id not in known)
     for key_hash, count in Counter(call.key_hash for call in nameless).items():
         if spare[key_hash] != count:
             missing.append(f"{count} calls of key {key_hash[:8]} were refused, {spare[key_hash]} are booked")
@@ -253,7 +271,7 @@ def _audit_trail(seen: Seen) -> Judged:
         return "failed", _several(missing or ["nothing was sent"])
     refused = len(seen.through_gateway) - len(seen.answered)
     return "passed", (
-        f"each of {len(seen.through_gateway):,} requests, {refused:,} of them refused, stands in the spend log under "
+        f"each of {len(seen.through_gateway):,} requests, {refused:,} of them refused, stands in {where} under "
         f"the key that sent it, answers with their model; {len(nameless)} refusals under an id of the gateway's own"
     )
 

@@ -17,10 +17,11 @@ import jinja2
 import pytest
 import yaml
 
+from tests.audit.database import OwnedDatabase
 from tests.gateway import processes
 from tests.gateway.processes import FILES, ROOT, Gateway, Program, ask, start
 from tests.gateway.stub_relay import StubRelay
-from tests.prisma_engine.postgres import PostgresServer, find_binaries, free_port
+from tests.prisma_engine.postgres import USER, PostgresServer, find_binaries, free_port
 
 INPUT_COST, OUTPUT_COST = 1e-6, 2e-6
 
@@ -68,6 +69,12 @@ class Site:
         command = [python, "-m", "ledger", "report", "--config", str(path), *days, "--format", "json"]
         content: dict[str, Any] = json.loads(processes.run(command, environment=self.gateway.environment))
         return content
+
+    def audit(self, *arguments: str) -> list[dict[str, Any]]:
+        """`python -m audit` of the gateway's own interpreter, as JSON lines."""
+        command = [str(self.gateway.venv / "bin" / "python"), "-m", "audit", *arguments]
+        told = processes.run(command, environment=self.gateway.environment)
+        return [json.loads(line) for line in told.splitlines() if line.startswith("{")]
 
     def sql(self, statement: str) -> str:
         return self.postgres.sql("test", statement)
@@ -156,6 +163,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
                          str(directory)]  # fmt: skip
         redis = start(redis_command, log=directory / "redis.log", environment=dict(os.environ), directory=directory)
         programs += [relay, redis]
+        OwnedDatabase(server=postgres_server, name="test").install(login=USER)
         processes.install_schema(environment, venv)
         stub = StubRelay.start(free_port())
         stubs.append(stub)
@@ -179,6 +187,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
             gateway_models=models, gateway_deployments=deployments, gateway_redis_host="127.0.0.1",
             gateway_redis_port=redis_port,
             gateway_spend_write_seconds=5,
+            gateway_cache={"enabled": True, "ttl_seconds": 60, "keys": ["always-cached"]},
             gateway_router={"strategy": "simple-shuffle", "num_retries": 1, "retry_after_seconds": 0,
                             "timeout_seconds": 600, "stream_timeout_seconds": 3, "allowed_fails": 1,
                             "cooldown_seconds": 10},
@@ -186,7 +195,10 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         config = directory / "config.yaml"
         # The Redis of these tests has no password; the rest is the role's.
         text = render("config.yaml.j2", variables)
-        config.write_text("\n".join(line for line in text.splitlines() if "redis_password" not in line))
+        config.write_text("\n".join(line for line in text.splitlines() if "REDIS_PASSWORD" not in line))
+        (directory / "response_cache.json").write_text(
+            json.dumps({"ttl_seconds": 60, "share": "key", "keys": ["always-cached"], "per_request": True})
+        )
         (directory / "front-page").mkdir()
         for template, name in (("front_page.html.j2", "index.html"), ("front_page.json.j2", "models.json")):
             (directory / "front-page" / name).write_text(render(template, variables))

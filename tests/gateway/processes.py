@@ -240,6 +240,7 @@ def environment_of(*, directory: Path, venv: Path, prisma: Mapping[str, str], po
         "LITELLM_SALT_KEY": f"sk-{secrets.token_hex(12)}",
         "VLLM_API_KEY": secrets.token_hex(12),
         "TOKEN_WINDOW_CONFIG": str(directory / "token_window.json"),
+        "RESPONSE_CACHE_CONFIG": str(directory / "response_cache.json"),
         "IDENTITY_LEDGER_CONFIG": str(directory / "ledger.json"),
         "FRONT_PAGE_DIRECTORY": str(directory / "front-page"),
         "DOCS_URL": "/docs",

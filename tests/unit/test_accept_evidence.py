@@ -12,7 +12,7 @@ from benchmarks.accept.evidence import Seen, judge_items
 from benchmarks.accept.witness import Journal
 from benchmarks.acceptance import CHECKLIST
 from benchmarks.result import Criterion, FaultResult, SuiteResult
-from sizing.observation import SpendObservation, SpendRow
+from sizing.observation import AuditRow, SpendObservation, SpendRow
 from sizing.plan import Plan
 from tests.fakes.lab_site import GEMMA, QWEN, plan_content
 
@@ -160,6 +160,21 @@ def test_each_deviation_fails_its_item_and_is_named(item: str, spoil: Callable[[
 
     assert "failed" == status
     assert words in evidence
+
+
+def test_where_a_site_has_an_audit_it_is_the_trail_and_a_request_that_is_not_in_it_is_named() -> None:
+    base = seen()
+    assert base.spend is not None
+    rows = tuple(
+        AuditRow(call_id=one.call_id, key_hash=one.key_hash, model=one.model, result="completed", status=200)
+        for one in base.spend.rows
+    )
+    whole = replace(base, spend=base.spend.model_copy(update={"audit": rows}))
+    torn = replace(base, spend=base.spend.model_copy(update={"audit": rows[1:]}))
+
+    assert ("passed", "failed") == (judge_items(whole)["audit_trail"][0], judge_items(torn)["audit_trail"][0])
+    assert "stands in the audit under" in judge_items(whole)["audit_trail"][1]
+    assert "r-1-0 is not under its key" in judge_items(torn)["audit_trail"][1]
 
 
 def test_the_sum_of_a_key_must_be_the_sum_of_its_calls() -> None:
