@@ -74,7 +74,7 @@ def questions(newest: datetime, call_id: str) -> dict[str, tuple[Any, list[Any]]
             about="requests", since=newest - timedelta(hours=1), filters=(("result", "refused"),)
         ),
     }
-    found = {name: statement(question) for name, question in asked.items()}
+    found: dict[str, tuple[Any, list[Any]]] = {name: statement(question) for name, question in asked.items()}
     found["the last 100 refusals"] = (
         sql.SQL("SELECT * FROM appliance.audit_request WHERE result = 'refused' ORDER BY at DESC LIMIT 100"), []
     )  # fmt: skip
@@ -134,6 +134,8 @@ def run(*, rows: int, directory: Path) -> None:
             )
             dropped = [row[0] for row in connection.execute("SELECT appliance.keep_audit()")]
             took_ms = (time.perf_counter() - begun) * 1000
+            watched, bare = _spend_update_us(connection, watched=True), _spend_update_us(connection, watched=False)
+            print(f"\nadding spend to a key: {watched:.0f} us with the watch on its table, {bare:.0f} us without")
             print(f"\nafter a shorter retention, in {took_ms:.0f} ms: {', '.join(dropped)}")
 
 
@@ -162,6 +164,26 @@ def _fill(connection: psycopg.Connection[Any], rows: int) -> float:
     return time.monotonic() - begun
 
 
+def _spend_update_us(connection: psycopg.Connection[Any], *, watched: bool) -> float:
+    """One of many updates of a row as wide as LiteLLM's, inside PostgreSQL; a replica's session fires no triggers."""
+    fields = ", ".join(f"field_{number} text DEFAULT 'as long as a setting is'" for number in range(45))
+    connection.execute(
+        f'CREATE TABLE IF NOT EXISTS "LiteLLM_VerificationToken" '
+        f"(token text PRIMARY KEY, spend float8 DEFAULT 0, metadata jsonb DEFAULT '{{\"a\": 1}}', {fields})".encode()
+    )
+    connection.execute("INSERT INTO \"LiteLLM_VerificationToken\" (token) VALUES ('k') ON CONFLICT DO NOTHING")
+    connection.execute("SET session_replication_role = " + ("origin" if watched else "replica"))
+    times, begun = 5000, time.perf_counter()
+    connection.execute(
+        "DO $$ BEGIN FOR i IN 1..5000 LOOP "
+        "UPDATE \"LiteLLM_VerificationToken\" SET spend = spend + 1 WHERE token = 'k'; COMMIT; END LOOP; END $$"
+    )
+    took = time.perf_counter() - begun
+    connection.execute("SET session_replication_role = origin")
+    connection.execute('VACUUM "LiteLLM_VerificationToken"')
+    return took / times * 1e6
+
+
 def _one(connection: psycopg.Connection[Any], query: str) -> tuple[Any, ...]:
     row = connection.execute(query.encode()).fetchone()
     if row is None:
@@ -187,10 +209,11 @@ def _server(below: Path) -> Iterator[str]:
     data, programs = place / "data", found[-1].parent
     options = f"-k {place} -c listen_addresses= -c shared_buffers=128MB -c max_wal_size=4GB"
     try:
-        for command in (
+        commands: tuple[list[str | Path], ...] = (
             [programs / "initdb", f"--pgdata={data}", "--username=bench", "--auth=trust", "--encoding=UTF8"],
             [programs / "pg_ctl", f"--pgdata={data}", f"--log={place}/log", "--wait", f"--options={options}", "start"],
-        ):
+        )
+        for command in commands:
             subprocess.run([*lead, *command], check=True, cwd="/", stdout=subprocess.DEVNULL)
         subprocess.run(["createdb", "--host", place, "--username", "bench", "bench"], check=True)
         yield str(place)
