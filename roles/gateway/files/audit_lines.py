@@ -25,6 +25,7 @@ _ADMINISTERS = re.compile(
 _READS = re.compile(
     r"/(info|list|daily|activity|available|health|aliases|settings|get_[a-z_]+|check|ping)(/|$)|/v2/info$"
 )
+_KNOWN_REASONS = {"BudgetExceededError": "budget_exceeded"}
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -113,7 +114,9 @@ def reason_of(error: Exception) -> str:
     kind = getattr(error, "type", None)
     if kind is not None:
         return str(getattr(kind, "value", kind))[:100]
-    return type(error).__name__
+    if status_of(error) == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_exceeded"
+    return _KNOWN_REASONS.get(type(error).__name__, type(error).__name__)
 
 
 def note_administration(note: Callable[[Mapping[str, Any]], None]) -> None:
