@@ -28,7 +28,7 @@ def eventually(site: Site, holds: Callable[[], Any]) -> Any:
     """What `holds` gives when it gives anything; the ledger is reconciled before each look."""
     ends_at = time.monotonic() + DEADLINE_SECONDS
     while True:
-        site.reconcile()
+        site.reconcile(grace_seconds=600)  # what LiteLLM has not written yet is not lost
         found = holds()
         if found or time.monotonic() > ends_at:
             return found
