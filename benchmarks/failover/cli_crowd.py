@@ -22,10 +22,11 @@ from benchmarks.failover.cli import ENGINES, FAULTS, Kind
 from benchmarks.failover.crowd import Crowd, Round
 from benchmarks.failover.crowd_result import criteria, fault_results, measurements, table_of
 from benchmarks.failover.faults import Trial, faults_of
+from benchmarks.failover.nursery import Nursery
 from benchmarks.failover.questions import Question, agreed, computed, questions, unreadable_prompts
 from benchmarks.failover.relay_process import RelayProcess
 from benchmarks.failover.site import Engine
-from benchmarks.failover.vllm_process import VllmSettings
+from benchmarks.failover.vllm_process import VllmSettings, environment_for
 from benchmarks.result import SuiteResult
 from benchmarks.suite_carry_out import carry_out, tell
 from benchmarks.suites.failover import Fault
@@ -91,6 +92,13 @@ def crowd_command(
             if vllm is None or model_directory is None:
                 raise BadLoad("--engines vllm needs --vllm and --model-directory")
             model, window = model_directory.name, 2048
+            nursery = stack.enter_context(
+                Nursery(
+                    vllm,
+                    environment=environment_for(vllm, directory / "processes"),
+                    log=directory / "processes" / "nursery.log",
+                )
+            )
             settings = VllmSettings(
                 program=vllm,
                 model_directory=model_directory.resolve(),
@@ -99,7 +107,7 @@ def crowd_command(
                 key=key,
                 log_directory=directory / "processes",
                 step_seconds=itl_ms / 1000,
-                forked=True,
+                nursery=nursery,
                 options=("--max-num-seqs", str(streams), "--generation-config", "vllm", "--dtype", "float32"),
             )
             cores = [str(number % (os.cpu_count() or 1)) for number in range(count)]

@@ -12,6 +12,7 @@ from typing import Self
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+from benchmarks.failover.nursery import Forked, Nursery
 from benchmarks.failover.site import eventually
 from benchmarks.null_process import ROOT
 
@@ -35,7 +36,7 @@ class VllmSettings:
     kv_cache_memory_bytes: int = 64 * 1024 * 1024
     step_seconds: float = 0.0  # sleep in every step, for models so small that they answer before anything can break
     options: tuple[str, ...] = ()
-    forked: bool = False  # processes of one engine share what was imported: it starts in a third of the CPU time
+    nursery: Nursery | None = None  # engines are its children, and start in seconds
 
 
 class VllmProcess:
@@ -91,16 +92,15 @@ class VllmProcess:
         command += ["--kv-cache-memory-bytes", str(given.kv_cache_memory_bytes), *given.options]
         self._log.parent.mkdir(parents=True, exist_ok=True)
         quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        # Compiled once: without it each start compiles all of vLLM and torch anew where the environment has none.
-        quiet |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(_cache_directory() / "pycache")}
-        if given.forked:
-            quiet |= {"VLLM_WORKER_MULTIPROC_METHOD": "fork"}
+        quiet |= environment_for(given.program, given.log_directory)
         if given.step_seconds:
             command += ["--logits-processors", SLOW_STEP]
             quiet |= {SECONDS_VARIABLE: f"{given.step_seconds:g}"}
-        folders = [_alias(given.program, given.log_directory), ROOT if given.step_seconds else None]
-        quiet |= {"PYTHONPATH": os.pathsep.join(str(folder) for folder in folders if folder)}
         own = {"VLLM_API_KEY": given.key, "VLLM_CPU_OMP_THREADS_BIND": self._cores, "PYTHONFAULTHANDLER": "1"}
+        self._process: subprocess.Popen[bytes] | Forked
+        if given.nursery is not None:
+            self._process = given.nursery.start(command, quiet | own, self._log)
+            return
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -145,6 +145,14 @@ class VllmProcess:
 def _cache_directory() -> Path:
     own = os.environ.get("LLM_APPLIANCE_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-appliance"
+
+
+def environment_for(program: Path, directory: Path) -> dict[str, str]:
+    """What an engine of this machine needs besides: its name, our logits processor, and a place for compiled files,
+    without which each start compiles all of vLLM and torch anew where the environment has none."""
+    folders = os.pathsep.join(str(folder) for folder in (_alias(program, directory), ROOT) if folder)
+    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(_cache_directory() / "pycache")}
+    return {"PYTHONPATH": folders, **compiled}
 
 
 def _alias(program: Path, directory: Path) -> Path | None:
