@@ -28,6 +28,7 @@ SECRET_PREFIXES = {
     "vault_redis_password": "",
     "vault_redis_monitor_password": "",
     "vault_grafana_admin_password": "",
+    "vault_gateway_dashboard_password": "",
 }
 CERTIFICATE, PRIVATE_KEY = "vault_edge_certificate", "vault_edge_private_key"
 

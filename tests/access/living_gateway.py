@@ -45,6 +45,7 @@ class LivingGateway:
 
     url: str
     master_key: str
+    dashboard_password: str
     postgres: PostgresServer
     log: Path
 
@@ -88,7 +89,8 @@ def living_gateway(
             start_new_session=True,
         )
         engine = _unpacked_engine(directory)
-        secret = {"master": "sk-" + secrets.token_urlsafe(16), "salt": secrets.token_urlsafe(16)}
+        secret = {name: secrets.token_urlsafe(16) for name in ("master", "salt", "dashboard")}
+        secret["master"] = "sk-" + secret["master"]
         config = _configuration(engine_port, redis_port)
         config["litellm_settings"].update(settings or {})
         (directory / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -102,7 +104,13 @@ def living_gateway(
                 cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
                 start_new_session=True,
             )  # fmt: skip
-        living = LivingGateway(url=f"http://127.0.0.1:{port}", master_key=secret["master"], postgres=postgres, log=log)
+        living = LivingGateway(
+            url=f"http://127.0.0.1:{port}",
+            master_key=secret["master"],
+            dashboard_password=secret["dashboard"],
+            postgres=postgres,
+            log=log,
+        )
         _await(living, gateway)
         yield living
     finally:
@@ -162,6 +170,8 @@ def _environment(
         "HOME": str(directory),
         "DATABASE_URL": postgres.url("test"),
         "LITELLM_MASTER_KEY": secret["master"],
+        "UI_USERNAME": "admin",
+        "UI_PASSWORD": secret["dashboard"],
         "LITELLM_SALT_KEY": secret["salt"],
         "REDIS_HOST": "127.0.0.1",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",

@@ -331,6 +331,21 @@ def aliases(gateway: LivingGateway) -> list[str]:
     return [key["key_alias"] or "" for key in gateway.ask("/key/list", return_full_object="true")["keys"]]
 
 
+def test_the_dashboard_opens_to_its_own_password_and_no_longer_to_the_master_key(gateway: LivingGateway) -> None:
+    page = httpx.get(f"{gateway.url}/ui/", timeout=60, trust_env=False, follow_redirects=True)
+
+    assert (200, True) == (page.status_code, "<html" in page.text.lower())
+    assert httpx.codes.OK == login(gateway, gateway.dashboard_password).status_code
+    assert login(gateway, gateway.dashboard_password).json()["token"]
+    assert httpx.codes.UNAUTHORIZED == login(gateway, gateway.master_key).status_code
+
+
+def login(gateway: LivingGateway, password: str) -> httpx.Response:
+    """As the dashboard's own form does it."""
+    answer = {"username": "admin", "password": password}
+    return httpx.post(f"{gateway.url}/v2/login", json=answer, timeout=60, trust_env=False)
+
+
 def test_at_last_the_budget_of_the_whole_gateway_stops_everybody(
     apply: Callable[..., dict[str, str]], gateway: LivingGateway
 ) -> None:

@@ -234,6 +234,14 @@ def test_secrets_survive_the_quoting_of_the_environment_file(rendered: Path) -> 
     assert NASTY == environment["VLLM_API_KEY"]
 
 
+def test_the_dashboard_has_a_login_of_its_own_where_the_vault_has_one(rendered: Path, tmp_path: Path) -> None:
+    render(tmp_path, gateway_dashboard_password=NASTY)
+
+    environment = systemd_reads(tmp_path / "litellm.env")
+    assert ("admin", NASTY) == (environment["UI_USERNAME"], environment["UI_PASSWORD"])
+    assert "UI_PASSWORD" not in systemd_reads(rendered / "litellm.env")
+
+
 def test_the_database_password_survives_its_url(rendered: Path) -> None:
     url = urlsplit(systemd_reads(rendered / "litellm.env")["DATABASE_URL"])
 
