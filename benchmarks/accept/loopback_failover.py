@@ -34,7 +34,7 @@ def loopback_failover(
 ) -> SuiteResult:
     """Both arrangements, every fault."""
     key = os.environ[loopback.KEY_VARIABLE] = loopback.fresh_key()
-    program = litellm_program()
+    program = litellm_program(tell)
     repeats = repeats_for(agreed.new_requests_count)
     with loopback.fault_engines(ENGINES, key=key, pace=PACE) as engines:
         result = side_by_side(

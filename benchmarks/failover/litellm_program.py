@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.errors import BadLoad
@@ -20,7 +21,7 @@ PYTHON = (3, 11)  # the lock is resolved for Debian's own
 INSTALL_SECONDS = 600
 
 
-def litellm_program() -> Path | None:
+def litellm_program(tell: Callable[[str], None] = lambda _: None) -> Path | None:
     """The program named in the environment, or the locked one; None = neither is at hand."""
     named = os.environ.get(PROGRAM_VARIABLE)
     if named:
@@ -33,6 +34,7 @@ def litellm_program() -> Path | None:
         return None
     place = cache_directory() / "benchmarks" / wheels.name
     if not (place / ".complete").exists():
+        tell(f"installing LiteLLM into {place}, once for this lock")
         shutil.rmtree(place, ignore_errors=True)
         _run([python, "-m", "venv", str(place)])
         offline = ["--quiet", "--no-index", "--find-links", str(wheels), "--no-deps", "--require-hashes"]
