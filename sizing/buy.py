@@ -203,13 +203,18 @@ def _settled(one: _Prospects, wish: Wish, prices: Prices | None, *, most: float)
     )
 
 
-def span_text(prospect: Prospect, field: Literal["ttft_seconds", "tpot_seconds"]) -> str:
-    """A time of the percentile that was asked for, with its interval."""
+def span_ms(prospect: Prospect, field: Literal["ttft_seconds", "tpot_seconds"]) -> tuple[float, float, float]:
+    """Low, likely and high of a time of the percentile that was asked for."""
     at = prospect.demand.objectives.percentile
     ends = [getattr(one, field).at(at) * 1000 for one in prospect.ends]
-    likely = ends[1]
+    return min(ends), ends[1], max(ends)
+
+
+def span_text(prospect: Prospect, field: Literal["ttft_seconds", "tpot_seconds"]) -> str:
+    """The same in milliseconds, as a person reads it."""
+    low, likely, high = span_ms(prospect, field)
     digits = 1 if likely < 100 else 0  # noqa: PLR2004 - three digits are enough
-    return f"{likely:,.{digits}f} ms ({min(ends):,.{digits}f} to {max(ends):,.{digits}f})"
+    return f"{likely:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
 def memory_text(option: Option) -> str:

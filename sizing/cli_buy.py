@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sizing.buy import Option, Options, memory_text, span_text, what_to_buy
+from sizing.buy import Option, Options, memory_text, span_ms, span_text, what_to_buy
 from sizing.cli_console import answer, human_console, say
 from sizing.cli_feel import feel_json, print_felt
 from sizing.errors import DoesNotFit
@@ -97,8 +97,8 @@ def _option_json(option: Option, names: Sequence[str]) -> dict[str, object]:
             {
                 "model": name,
                 "replicas": engine.engine_count,
-                "ttft": None if engine.prospect is None else span_text(engine.prospect, "ttft_seconds"),
-                "tpot": None if engine.prospect is None else span_text(engine.prospect, "tpot_seconds"),
+                "ttft_ms": None if engine.prospect is None else span_ms(engine.prospect, "ttft_seconds"),
+                "tpot_ms": None if engine.prospect is None else span_ms(engine.prospect, "tpot_seconds"),
                 "provenance": None if engine.prospect is None else engine.prospect.provenance,
                 "alternative": alternative_text(engine.configuration, engine.shape, wished_model=name),
                 "vllm_serve_line": serve_command(
@@ -113,7 +113,7 @@ def _option_json(option: Option, names: Sequence[str]) -> dict[str, object]:
 def _print_options(console: Console, options: Options, names: Sequence[str]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("hardware")
-    for heading in ("hosts", "memory", "power", "total", "TTFT", "TPOT"):
+    for heading in ("hosts", "memory", "power", "total", "TTFT, ms", "TPOT, ms"):
         table.add_column(heading, justify="right")
     for option in options.settled:
         bill, watts = option.bill, option.row.tdp_w

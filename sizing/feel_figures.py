@@ -141,7 +141,7 @@ def options_table(options: Options) -> TableFigure:
         )
     return TableFigure(
         title="Hardware that meets the wish",
-        headings=("hardware", "hosts", "memory", "power", "total cost", "TTFT", "TPOT", "step times"),
+        headings=("hardware", "hosts", "memory", "power", "total cost", "TTFT, ms", "TPOT, ms", "step times"),
         rows=tuple(rows),
         chosen=0,
         note="The cheapest first; without prices, the one with the least GPU memory. Times with their 80 % intervals.",
