@@ -169,6 +169,7 @@ def cost_command(
                     certainty="likely",
                     spread=DEFAULT_SPREAD,
                     prefix_hits=prefix_hits,
+                    trace=None,
                 ),
                 objective="throughput",
                 quality="strict",

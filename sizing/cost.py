@@ -192,7 +192,8 @@ def _price(likely: float, fast: float, slow: float) -> Price:
 def _paces(candidate: Candidate, share: Demand) -> tuple[tuple[Pace, Pace, Pace], SpeedProvenance]:
     """Likely, fast and slow."""
     group = group_of(candidate.configuration, candidate.answer, share, engine_count=1)
-    prospect = prospect_of(group, share)
+    known = candidate.prospect  # what the placement was judged by, where that was this share
+    prospect = known if known is not None and known.demand == share else prospect_of(group, share)
     low, high = group.times.interval_ratio
     likely, fast, slow = (
         _pace(served, share, group, slowness_ratio=ratio)

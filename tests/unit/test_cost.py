@@ -1,7 +1,8 @@
 """What a token costs: the month by hand, its split by engine seconds, and what stands in a plan."""
 
-import hashlib
 import json
+import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 import yaml
 
 from benchmarks.sizing.sites import write_site
+from ledger.configuration import Price as Billed
 from sizing.arrivals import Lengths
 from sizing.cost import Pace, Price, engine_seconds, shares_of, token_prices
 from sizing.costs import Costs
 from sizing.demand import Demand
 from sizing.errors import DocumentError, SizingError
+from sizing.judge_spend import RELATIVE_TOLERANCE
 from sizing.monthly import Machine, months_of
 from sizing.request import ModelRequest, Request
 from sizing.served import EngineLimits
@@ -135,6 +138,16 @@ def test_a_written_price_has_three_digits_rounded_up_and_is_exact_in_the_bill(ex
     assert price == float(f"{price:.15f}")
 
 
+@pytest.mark.parametrize("exact", [1.2345e-7, 2.8193e-8, 9.87654e-6, 3.3333e-9])
+def test_what_is_billed_at_a_derived_price_is_what_acceptance_expects(exact: float) -> None:
+    price = Price(low=exact, likely=exact, high=exact).written
+    billed = Billed(input_cost=Decimal(f"{price:.15f}"), output_cost=Decimal(f"{price:.15f}"))
+
+    cost = billed.of(prompt_tokens=1_234_567, completion_tokens=7_654_321)
+
+    assert math.isclose(float(cost), 1_234_567 * price + 7_654_321 * price, rel_tol=RELATIVE_TOLERANCE)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -166,21 +179,12 @@ def test_a_gpu_without_a_price_and_a_price_without_a_gpu_are_named() -> None:
         months_of(both, Costs.parse(BOUGHT, origin="costs"))
 
 
-def test_a_request_without_costs_keeps_its_digest() -> None:
+def test_costs_are_part_of_the_wish_where_there_are_some() -> None:
+    # That a request without them keeps the digest that it always had is shown in test_site_load.py.
     model = ModelRequest(name="m", source="s", context_tokens=100, output_tokens=10)
-
     plain = Request(site="s", models=(model,))
 
-    assert plain.digest() == "sha256:" + _digest_before_there_were_costs(plain)
     assert plain.digest() != plain.model_copy(update={"costs": Costs.parse(BOUGHT, origin="costs")}).digest()
-
-
-def _digest_before_there_were_costs(request: Request) -> str:
-    content = request.model_dump(mode="json", exclude={"costs", "acceptance"})
-    for model in content["models"]:
-        del model["load"]
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")
