@@ -107,7 +107,9 @@ def test_a_soft_budget_warns_and_a_hard_one_says_what_to_do_once_each(
     first = mail.received[0]
     assert "[gw1] Soft budget passed: key search-prod" == first["Subject"]
     assert "ops@example.com, jiwoo@example.com" == first["To"]
-    assert "81.5 of 80 EUR" in str(first.get_payload()).replace("\n", " ")
+    payload = first.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    assert "81.5 of 80 EUR" in payload.decode().replace("\n", " ")
 
 
 def test_programs_get_every_field(connection: Connection, http: HttpListener) -> None:
