@@ -230,3 +230,24 @@ def test_a_file_that_is_no_yaml_is_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert 1 == len(lines)
     assert "line 2, column 1" in lines[0]
+
+
+def _caching(**changes: Any) -> Config:
+    config = _config()
+    params = {
+        "type": "redis", "mode": "default_off", "ttl": 600, "supported_call_types": ["acompletion"],
+        "host": "10.77.0.11", "port": 6379, "password": "os.environ/REDIS_PASSWORD",
+    }  # fmt: skip
+    config["litellm_settings"] |= {
+        "cache": True, "cache_params": params | changes, "callbacks": ["response_cache.instance"],
+    }  # fmt: skip
+    return config
+
+
+def test_a_cache_of_answers_is_accepted_when_it_is_asked_for_only_and_keeps_keys_apart() -> None:
+    together = _caching()
+    together["litellm_settings"]["callbacks"] = ["token_window.instance"]
+
+    assert [] == list(validate_config.faults(_caching()))
+    assert any("mode" in fault for fault in validate_config.faults(_caching(mode="default_on")))
+    assert any("each other's answers" in fault for fault in validate_config.faults(together))

@@ -13,10 +13,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -205,6 +205,18 @@ class RouterSettings(Part):
     redis_password: FromEnvironment
 
 
+class CacheParams(Part):
+    """`cache_params`: answers are kept for those who ask only, for a limited time, in Redis or in the worker."""
+
+    type: Literal["redis", "local"]
+    mode: Literal["default_off"]
+    ttl: Annotated[int, Field(gt=0)]
+    supported_call_types: list[Literal["acompletion", "atext_completion", "aembedding"]]
+    host: Text | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    password: FromEnvironment | None = None
+
+
 class LitellmSettings(Part):
     """`litellm_settings`."""
 
@@ -216,6 +228,16 @@ class LitellmSettings(Part):
     telemetry: Literal[False]
     max_budget: Annotated[float, Field(gt=0)] | None = None
     budget_duration: Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|m|h|d|w|mo)$")] | None = None
+    cache: Literal[True] | None = None
+    cache_params: CacheParams | None = None
+
+    @model_validator(mode="after")
+    def _answers_stay_apart(self) -> Self:
+        if self.cache and self.cache_params is None:
+            raise ValueError("cache without cache_params would keep every answer; mode must be default_off")
+        if self.cache and "response_cache.instance" not in self.callbacks:
+            raise ValueError("cache without the callback response_cache.instance would show keys each other's answers")
+        return self
 
 
 class GeneralSettings(Part):
@@ -261,6 +283,8 @@ def shape_faults(error: ValidationError) -> Iterator[str]:
                 yield f"{path}: missing"
             case "string_pattern_mismatch" if fault["ctx"]["pattern"] in {ENVIRONMENT_PATTERN, KEY_PATTERN}:
                 yield f"{path}: must be os.environ/NAME; the value itself has no place in this file"
+            case "value_error":
+                yield f"{path}: {fault['ctx']['error']}"
             case _:
                 yield f"{path}: {fault['msg']}; found {fault['input']!r}"
 
