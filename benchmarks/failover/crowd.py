@@ -38,7 +38,8 @@ class Round:
     met: int = 0  # requests of which a leg met a fault, as the relay's log says
     met_streaming: int = 0  # of these, streams that had already said something
     compared: int = 0
-    bad: int = 0
+    bad: int = 0  # answers that are not right, for whatever reason
+    failed: int = 0  # of these, how many did not end well
     bad_met: int = 0
     families: dict[str, int] = field(default_factory=dict)  # of those that met it
     gaps: list[float] = field(default_factory=list)  # of met_streaming
@@ -154,6 +155,7 @@ def _judge(
         defect = question.defect_of(one)
         found.compared += question.text is not None
         found.bad += bool(defect)
+        found.failed += not one.done
         if defect and len(found.first_bad) < BAD_KEPT:
             found.first_bad.append(f"{identity}, {question.family}, {question.path}: {defect}")
         if one.begun >= struck:

@@ -31,10 +31,16 @@ def fault_results(rounds: Sequence[Round]) -> list[FaultResult]:
                 name=fault,
                 arrangement=f"relay, {subject}",
                 injected_seconds=own[0].struck_seconds,
+                struck_count=sum(map(_proves, own)),
                 requests=sum(one.requests for one in own),
-                failed=sum(one.bad for one in own),
-                duplicated=0,
-                lost_or_altered=sum(one.bad for one in own),
+                failed=sum(one.failed for one in own),
+                new_requests=sum(one.new for one in own),
+                new_failed=sum(one.new_failed for one in own),
+                duplicated=0,  # a text is right or it is not
+                lost_or_altered=sum(one.bad - one.failed for one in own),
+                wrong=sum(one.bad - one.failed for one in own),
+                texts_equal=sum(one.compared - one.bad for one in own),
+                gap_agreed_seconds=max(one.gap_limit_seconds for one in own),
                 recovery_seconds=None,
                 ejected_seconds=max(ejected) if ejected else None,
                 in_flight=sum(one.met for one in own),
@@ -43,7 +49,7 @@ def fault_results(rounds: Sequence[Round]) -> list[FaultResult]:
                 gap_p99_seconds=silence.p99,
                 gap_max_seconds=silence.maximum,
                 texts_compared=sum(one.compared for one in own),
-                repeats=sum(_proves(one) for one in own),
+                repeats=len(own),
             )
         )
     return results
