@@ -46,9 +46,11 @@ class Leg:
         stall_seconds: float,
         whole_too: bool = False,
         probe: bool = False,
+        counts: bool = True,
     ) -> None:
         self._whole_too = whole_too or sink is None
         self._probe = probe  # not called off by the fault that it is to judge
+        self._counts = counts  # whether an answer says that the engine works, not only that its server does
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[LegEnd] = self._loop.create_future()
         self.replica = replica
@@ -117,7 +119,9 @@ class Leg:
 
     def body(self, data: bytes) -> None:
         """Events, or a piece of a whole answer."""
-        self._last = self.replica.progress_at = self._loop.time()
+        self._last = self._loop.time()
+        if self._counts:
+            self.replica.progress_at = self._last
         if not self._events:
             self._bytes += len(data)
             self._pieces.append(data)

@@ -191,7 +191,7 @@ class Service:
         await self._sender.start(leg, "POST", "/v1/completions", json.dumps(body).encode(), identity=identity)
         end = await outcome_of(leg, seconds=seconds)
         if end.hung and worked and replica.progress_at <= begun and await self._work_of(replica) not in {"", worked}:
-            return None if replica.state == "serving" else end.reason  # a long prefill: nobody hears it work
+            replica.progress_at = asyncio.get_running_loop().time()  # a long prefill: nobody hears it work
         if end.kind == "busy" or (end.hung and replica.progress_at > begun):
             return None if replica.state == "serving" else end.reason
         if end.kind != "finished":
@@ -205,7 +205,7 @@ class Service:
     async def _work_of(self, replica: Replica) -> str:
         """Counters of the engine that move while it works, as it tells them; empty if it tells nothing."""
         seconds = self._config.connect_seconds
-        leg = Leg(replica, sink=None, first_byte_seconds=seconds, stall_seconds=seconds, probe=True)
+        leg = Leg(replica, sink=None, first_byte_seconds=seconds, stall_seconds=seconds, probe=True, counts=False)
         await self._sender.start(leg, "GET", "/metrics", b"", identity="relay-look")
         end = await outcome_of(leg, seconds=seconds)
         lines = end.body.decode("utf-8", "replace").splitlines() if end.kind == "finished" else ()
@@ -214,7 +214,7 @@ class Service:
     async def _look(self, replica: Replica) -> str | None:
         """Whether its server answers; None = it does."""
         seconds = self._config.stall_seconds
-        leg = Leg(replica, sink=None, first_byte_seconds=seconds, stall_seconds=seconds, probe=True)
+        leg = Leg(replica, sink=None, first_byte_seconds=seconds, stall_seconds=seconds, probe=True, counts=False)
         await self._sender.start(leg, "GET", "/health", b"", identity="relay-look")
         end = await outcome_of(leg, seconds=seconds)
         return None if end.kind in {"finished", "busy"} else end.reason or f"HTTP {end.status}"

@@ -42,7 +42,8 @@ class Round:
     failed: int = 0  # of these, how many did not end well
     bad_met: int = 0
     families: dict[str, int] = field(default_factory=dict)  # of those that met it
-    gaps: list[float] = field(default_factory=list)  # of met_streaming
+    gaps: list[float] = field(default_factory=list)  # of met_streaming, where the answer was continued
+    replayed_gaps: list[float] = field(default_factory=list)  # where it was replayed: as long as making it took
     first_bad: list[str] = field(default_factory=list)
     ejected_seconds: float | None = None
     mended_seconds: float = 0.0
@@ -85,8 +86,8 @@ class Crowd:
 
         async def strike() -> None:
             await asyncio.sleep(strike_seconds)
+            await asyncio.to_thread(fault.inject)  # looks for the busiest engine first, which takes its time
             struck.append(perf_counter())
-            await asyncio.to_thread(fault.inject)
             found.ejected_seconds = await _until_ejected(fault)
 
         striking = asyncio.create_task(strike())
@@ -100,8 +101,12 @@ class Crowd:
         await asyncio.to_thread(fault.heal)
         found.mended_seconds = round(monotonic() - mending, 1)
         found.struck_seconds = round(struck[0] - begun, 2) if struck else -1.0
-        met = {line["request"] for line in self.relay.log()[before:] if line["event"] == "fault"}
-        _judge(found, asked, identities, heard, met=met, struck=struck[0] if struck else float("inf"))
+        lines = self.relay.log()[before:]
+        met = {line["request"] for line in lines if line["event"] == "fault"}
+        replayed = {line["request"] for line in lines if line["event"] == "resumed" and line["how"] == "replay"}
+        _judge(
+            found, asked, identities, heard, met=met, replayed=replayed, struck=struck[0] if struck else float("inf")
+        )
         return found
 
     async def _sent(self, asked: Sequence[Question]) -> tuple[list[str], list[Heard]]:
@@ -148,6 +153,7 @@ def _judge(
     heard: Sequence[Heard],
     *,
     met: set[Any],
+    replayed: set[Any],
     struck: float,
 ) -> None:
     for question, identity, one in zip(asked, identities, heard, strict=True):
@@ -170,4 +176,4 @@ def _judge(
         found.families[question.family] = found.families.get(question.family, 0) + 1
         if one.begun < struck and one.times and one.times[0] <= struck:
             found.met_streaming += 1
-            found.gaps.append(round(one.silence(struck), 4))
+            (found.replayed_gaps if identity in replayed else found.gaps).append(round(one.silence(struck), 4))

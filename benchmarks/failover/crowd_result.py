@@ -82,7 +82,7 @@ def criteria(
                 total - bad >= whole_ratio * total,
             ),
             (
-                "silence of those that met it, p99",
+                "silence of continued streams, p99",
                 f"under {limit:g} s",
                 "nobody was silent" if gap is None else f"{gap:.2f} s",
                 gap is None or gap < limit,
@@ -130,7 +130,7 @@ def table_of(rounds: Sequence[Round]) -> Table:
     """One line for each fault."""
     table = Table(
         *("subject", "fault", "rounds", "requests", "met it", "new", "not right"),
-        *("silence p50", "p99", "longest", "ejected after", "load"),
+        *("silence p50", "p99", "longest", "replayed, p50", "ejected after", "load"),
     )
     for (subject, fault), own in by_fault(rounds).items():
         silence = silence_of([gap for one in own for gap in one.gaps])
@@ -146,6 +146,7 @@ def table_of(rounds: Sequence[Round]) -> Table:
             ),
             *(str(sum(one.new for one in own)), str(sum(one.bad for one in own))),
             *(_seconds(value) for value in (silence.p50, silence.p99, silence.maximum)),
+            _seconds(silence_of([gap for one in own for gap in one.replayed_gaps]).p50),
             _seconds(max(ejected) if ejected else None),
             f"{min(loads):.0f}-{max(loads):.0f}",
         )

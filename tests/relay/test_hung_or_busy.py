@@ -53,6 +53,20 @@ def test_who_waits_for_a_first_byte_of_an_engine_that_is_found_hung_does_not_wai
     assert [] == [reason for reason in reasons if "no first byte" in reason]
 
 
+def test_an_engine_that_takes_requests_and_never_answers_is_out_long_before_the_first_byte_timer(
+    site: TwoEngines,
+) -> None:
+    site.engines["a"].control.inject("mute")
+    with ThreadPoolExecutor(8) as pool:
+        heard = list(pool.map(lambda n: site.ask(CHAT, chat(f"to the mute {n}")), range(8)))
+
+    assert [True] * 8 == [one.done for one in heard]
+    reasons = [line["reason"] for line in site.log() if line["event"] == "fault"]
+    assert len(reasons) > 0
+    assert [] == [reason for reason in reasons if "no first byte" in reason]
+    site.wait_for(a="ejected")
+
+
 def _until(check: Any) -> None:
     deadline = time.monotonic() + 20
     while not check():
