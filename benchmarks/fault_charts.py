@@ -30,7 +30,7 @@ def failed_by_fault(faults: Sequence[FaultResult], *, name: str) -> str:
         axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_xlim(left=0)
         axes.margins(x=0.12)
-        axes.set_xlabel("% failed or wrong (beside the bar: how many)")
+        axes.set_xlabel("% failed or wrong")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return result[0]
 
