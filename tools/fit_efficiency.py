@@ -171,38 +171,47 @@ def factors_of(table: dict[str, Any]) -> list[Factor]:
     return found
 
 
-def hold_out() -> list[dict[str, object]]:
-    """Every model of the series, predicted with factors that never saw it."""
+def hold_out(model: str) -> dict[str, object]:
+    """A model of the series, predicted with factors that never saw it."""
     rows = series_rows()
-    answers: list[dict[str, object]] = []
-    for model in dict.fromkeys(row.model for row in rows):
-        own = [row for row in rows if row.model == model]
-        fit([row for row in rows if row.model != model])
-        errors = [seconds / row.seen_seconds - 1 for row, seconds in zip(own, series_seconds(own), strict=True)]
-        absolute = sorted(abs(error) for error in errors)
-        answers.append(
-            {
-                "model": model,
-                "count": len(own),
-                "median_error": round(median(absolute), 4),
-                "error_p90": round(absolute[int(0.9 * (len(absolute) - 1))], 4),
-                "bias": round(median(errors), 4),
-            }
-        )
-    return answers
+    own = [row for row in rows if row.model == model]
+    fit([row for row in rows if row.model != model])
+    errors = [seconds / row.seen_seconds - 1 for row, seconds in zip(own, series_seconds(own), strict=True)]
+    absolute = sorted(abs(error) for error in errors)
+    return {
+        "model": model,
+        "count": len(own),
+        "median_error": round(median(absolute), 4),
+        "error_p90": round(absolute[int(0.9 * (len(absolute) - 1))], 4),
+        "bias": round(median(errors), 4),
+    }
+
+
+def record_hold_out(wanted: str | None) -> None:
+    """Records one model, or every one."""
+    models = tuple(dict.fromkeys(row.model for row in series_rows()))
+    if wanted is not None and wanted not in models:
+        raise SystemExit(f"--hold-out {wanted}: no such model in the series; it has {', '.join(models)}")
+    for model in models if wanted is None else (wanted,):
+        answer = hold_out(model)
+        known = {one["model"]: one for one in yaml.safe_load(RECORD.read_text(encoding="utf-8"))["models"]}
+        known[model] = answer
+        content = {"models": [known[one] for one in models if one in known]}
+        RECORD.write_text(RECORD_HEAD + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        print(yaml.safe_dump([answer], sort_keys=False), end="")
 
 
 def main() -> int:
     """Fit and write, check, or hold out and record."""
     parser = argparse.ArgumentParser(description="Fit the factors of the speed model.")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--hold-out", action="store_true", help="leave out each model in turn and record its errors")
+    what.add_argument(
+        "--hold-out", metavar="MODEL", nargs="?", const="", help="leave out a model, or each in turn; record its errors"
+    )
     what.add_argument("--check", action="store_true", help="write nothing; exit 1 where the catalogue differs")
     arguments = parser.parse_args()
-    if arguments.hold_out:
-        models = hold_out()
-        RECORD.write_text(RECORD_HEAD + yaml.safe_dump({"models": models}, sort_keys=False), encoding="utf-8")
-        print(yaml.safe_dump(models, sort_keys=False))
+    if arguments.hold_out is not None:
+        record_hold_out(arguments.hold_out or None)
         return 0
     present = EFFICIENCY.read_text(encoding="utf-8")
     chosen = with_factors(present, fit(series_rows()))
