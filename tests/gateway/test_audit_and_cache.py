@@ -19,6 +19,8 @@ CACHED = {"cache": {"use-cache": True}}
 
 def chat(site: Site, key: str, words: str = "tell me", *, model: str = "direct", **more: Any) -> Answer:
     messages = [{"role": "user", "content": words}]
+    if more.get("stream"):
+        more["stream_options"] = {"include_usage": True}  # else LiteLLM counts by itself, and the ledger corrects it
     return site.gateway.post(
         "/v1/chat/completions", {"model": model, "messages": messages, "max_tokens": 5, **more}, key=key
     )
