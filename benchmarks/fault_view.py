@@ -34,6 +34,7 @@ class FaultSum:
     faults: int
     requests: int
     spoiled: int
+    agreed_failed: int
     new_requests: int
     new_failed: int
     in_flight: int
@@ -59,6 +60,7 @@ def sums_of(faults: Sequence[FaultResult]) -> tuple[FaultSum, ...]:
                 faults=len(own),
                 requests=sum(fault.requests for fault in own),
                 spoiled=sum(map(spoiled, own)),
+                agreed_failed=sum(fault.agreed_failed for fault in own),
                 new_requests=sum(fault.new_requests for fault in own),
                 new_failed=sum(fault.new_failed for fault in own),
                 in_flight=sum(fault.in_flight for fault in own),
@@ -80,7 +82,8 @@ def seconds(value: float | None) -> str:
 def failures_of(fault: FaultResult) -> str:
     """How many failed, and how."""
     classes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fault.failures.items())
-    return f"{fault.failed:,}" + (f" ({classes})" if classes else "")
+    agreed = f"; {fault.agreed_failed} as agreed" if fault.agreed_failed else ""
+    return f"{fault.failed:,}" + (f" ({classes}{agreed})" if classes else "")
 
 
 def spoilt_texts_of(fault: FaultResult) -> str:

@@ -77,6 +77,7 @@ class FaultResult(Part):
     struck_count: int = Field(default=1, description="runs in which it met the requests that it is about")
     requests: int
     failed: int
+    agreed_failed: int = Field(default=0, description="of these, agreed to be possible: streams on a relay that dies")
     failures: dict[str, int] = Field(default={}, description="how requests failed, by class")
     new_requests: int = Field(default=0, description="requests that were due while it was broken")
     new_failed: int = 0

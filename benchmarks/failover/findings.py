@@ -67,6 +67,7 @@ def result_of(found: Findings, arrangement: str) -> FaultResult:
         struck_count=found.struck_count,
         requests=len(found.records),
         failed=failures.total(),
+        agreed_failed=len(found.excused),
         failures=dict(failures.most_common()),
         new_requests=len(found.fresh),
         new_failed=sum(record.outcome != OK for record in found.fresh),

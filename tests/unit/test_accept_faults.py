@@ -229,6 +229,15 @@ def test_the_page_has_every_fault_with_both_arrangements_and_their_sums() -> Non
     assert ">held</span>" in page
 
 
+def test_streams_that_were_agreed_to_break_are_named_in_the_sum() -> None:
+    relay = fault_result("relay killed", held=True, failed=45, agreed_failed=45, failures={"cut": 45}, truncated=45)
+
+    page = render_page(acceptance(suites=(suite(relay),)))
+
+    assert "45 as agreed: on what was killed under them" in page
+    assert "45 (45 cut; 45 as agreed)" in page
+
+
 def test_a_fault_that_struck_nothing_is_missed_on_the_page() -> None:
     nothing = fault_result(held=False, struck_count=0, in_flight=0)
     criterion = Criterion(name="it struck", agreed="in each of 1 runs", seen="in 0", passed=False)
