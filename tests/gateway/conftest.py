@@ -187,7 +187,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
             gateway_models=models, gateway_deployments=deployments, gateway_redis_host="127.0.0.1",
             gateway_redis_port=redis_port,
             gateway_spend_write_seconds=5,
-            gateway_cache={"enabled": True, "ttl_seconds": 60, "keys": ["always-cached"]},
+            gateway_cache={"enabled": True, "ttl_seconds": 600, "keys": ["always-cached"]},
             gateway_router={"strategy": "simple-shuffle", "num_retries": 1, "retry_after_seconds": 0,
                             "timeout_seconds": 600, "stream_timeout_seconds": 3, "allowed_fails": 1,
                             "cooldown_seconds": 10},
@@ -197,7 +197,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         text = render("config.yaml.j2", variables)
         config.write_text("\n".join(line for line in text.splitlines() if "REDIS_PASSWORD" not in line))
         (directory / "response_cache.json").write_text(
-            json.dumps({"ttl_seconds": 60, "share": "key", "keys": ["always-cached"], "per_request": True})
+            json.dumps({"ttl_seconds": 600, "share": "key", "keys": ["always-cached"], "per_request": True})
         )
         (directory / "front-page").mkdir()
         for template, name in (("front_page.html.j2", "index.html"), ("front_page.json.j2", "models.json")):
