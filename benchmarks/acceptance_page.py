@@ -7,10 +7,11 @@ from markupsafe import Markup
 
 from benchmarks import charts, fault_charts, fault_view
 from benchmarks.acceptance import LATE_ADVICE, Acceptance
-from benchmarks.result import Distribution, Measurement, Series, SuiteResult
+from benchmarks.result import Criterion, Distribution, Measurement, Series, SuiteResult
 from sizing.page_template import page_template
 
 OBJECTIVE_SUITE = "agreed_load"
+LISTED_WHOLE = 12  # criteria of one suite with faults
 CHART_TITLES = {"TTFT": "time to first token", "ITL": "inter-token latency", "E2E": "end to end"}
 
 
@@ -29,6 +30,14 @@ class SuiteView:
     result: SuiteResult
     charts: tuple[Chart, ...]
     times: tuple["Times", ...]
+
+    @property
+    def listed(self) -> tuple[Criterion, ...]:
+        """Of many faults only what was missed, and the sum: the others are told fault by fault."""
+        criteria = self.result.criteria
+        if not self.result.faults or len(criteria) <= LISTED_WHOLE:
+            return criteria
+        return tuple(one for one in criteria if not one.passed or one is criteria[-1])
 
     @property
     def fault_groups(self) -> tuple[fault_view.FaultGroup, ...]:

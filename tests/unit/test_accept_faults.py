@@ -229,6 +229,19 @@ def test_the_page_has_every_fault_with_both_arrangements_and_their_sums() -> Non
     assert ">held</span>" in page
 
 
+def test_of_many_faults_the_page_lists_what_was_missed_and_the_sum() -> None:
+    criteria = tuple(
+        Criterion(name=f"criterion {number}", agreed="a", seen="b", passed=number != 3) for number in range(20)
+    )
+
+    page = render_page(acceptance(suites=(suite(fault_result(), verdict="failed", criteria=criteria),)))
+
+    assert "criterion 3" in page
+    assert "criterion 19" in page
+    assert "criterion 4<" not in page
+    assert "18 more criteria, all met" in page
+
+
 def test_streams_that_were_agreed_to_break_are_named_in_the_sum() -> None:
     relay = fault_result("relay killed", held=True, failed=45, agreed_failed=45, failures={"cut": 45}, truncated=45)
 
