@@ -32,7 +32,7 @@ def main() -> None:
         import_module(name)
     context = multiprocessing.get_context("fork")
     for name in FORKING:
-        import_module(name).get_mp_context = lambda: context
+        vars(import_module(name))["get_mp_context"] = lambda: context
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a killed engine
     print("ready", flush=True)
     for line in sys.stdin:
