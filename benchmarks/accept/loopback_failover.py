@@ -19,7 +19,7 @@ from benchmarks.suites.failover import Conditions
 from benchmarks.validity import Capacity
 from sizing.acceptance_criteria import FailoverCriteria
 
-SUBJECT = "on the load machine"
+SUBJECT = "the load machine"
 QUESTION = "What do clients see while engines and relays break in every way that can be staged, and what without us?"
 ENGINES = 2
 RATE_PER_SECOND, SECONDS, INJECT_AT_SECONDS, HEAL_AT_SECONDS = 18.0, 20.0, 5.0, 15.0

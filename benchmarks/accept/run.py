@@ -177,7 +177,7 @@ class AcceptanceRun:
                 found.append(self._loopback_failover(used, means))
                 if not self.wanted.disturb:
                     reason = "left out on the site's own hosts: it breaks things there, so it runs only with --disturb"
-                    found.append(agreed_suites.left_out(name, reason, subject="on the site's hosts"))
+                    found.append(agreed_suites.left_out(name, reason, subject="the site's hosts"))
                     continue
             for model in agreed_suites.models_of(name, plan, used):
                 title = f"{name.replace('_', ' ')} on {model.name}"
@@ -188,10 +188,10 @@ class AcceptanceRun:
         return found
 
     def _loopback_failover(self, agreed: AcceptanceCriteria, means: Means) -> SuiteResult:
-        self.tell(f"failover {ON_LOOPBACK}: the relay, and LiteLLM's defaults beside it, before engines that break")
+        self.tell(f"failover on {ON_LOOPBACK}: the relay, and LiteLLM's defaults beside it, before engines that break")
         directory = means.raw / "histories" / "failover-loopback"
         result = loopback_failover(directory, agreed.failover, capacity=means.capacity, tell=self.tell)
-        self.tell(f"failover {ON_LOOPBACK}: {result.verdict}, {result.duration_seconds:.0f} s")
+        self.tell(f"failover on {ON_LOOPBACK}: {result.verdict}, {result.duration_seconds:.0f} s")
         prefix = directory.relative_to(means.raw.parent)
         return result.model_copy(update={"histories": tuple(f"{prefix}/{name}" for name in result.histories)})
 
