@@ -323,3 +323,9 @@ def test_a_models_status_is_asked_from_what_serves_it(rendered: Path) -> None:
         "qwen": ["http://10.77.0.12:8000/health", "http://10.77.0.13:8000/health"],
         "gemma": ["http://10.77.0.13:8001/health"],
     } == json.loads((rendered / "front_page.json").read_text())
+
+
+def test_a_site_without_a_cache_of_answers_shares_none(rendered: Path) -> None:
+    assert {"ttl_seconds": 600, "share": "key", "keys": [], "per_request": True} == json.loads(
+        (rendered / "response_cache.json").read_text()
+    )
