@@ -193,7 +193,7 @@ def test_a_failover_counts_failures_of_text_and_time_to_recovery() -> None:
     assert "failed" == result.verdict
     assert 15 < result.faults[0].failed < 40
     assert 4.5 < (result.faults[0].recovery_seconds or 0) < 6.5
-    # Simulated time is over before the real thread that injects has waited: the first, and no stream that could be silent.
+    # Simulated time is over before the real thread that injects has waited: nothing was struck, no stream was silent.
     assert [False, False, True, True, True] == [criterion.passed for criterion in result.criteria]
 
 
