@@ -32,9 +32,10 @@ def in_flight(records: Sequence[Record], *, at_seconds: float, until_seconds: fl
 def longest_silence(record: Record, *, since_seconds: float) -> float | None:
     """The longest time without a token that reaches beyond that instant, its beginning included; None = no token then.
 
-    A stream that had no token yet waits from that instant on, not from its own start: its prefill is nobody's fault.
+    A stream that had no token yet waits from that instant on, not from its own start: its prefill is nobody's fault. One
+    that was sent later (a fault may last) waits from its own sending.
     """
-    since = int(since_seconds * NANOSECONDS)
+    since = max(int(since_seconds * NANOSECONDS), record.sent_ns)
     times = token_times(record)[0].tolist()
     if len(times) <= 1 and record.outcome == OK:
         return None  # one whole answer has no silence inside

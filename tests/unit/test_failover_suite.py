@@ -140,6 +140,12 @@ def test_a_stream_without_a_token_yet_waits_from_the_fault_on() -> None:
     assert 2.5 == longest_silence(waiting, since_seconds=0.5)
 
 
+def test_a_stream_that_was_sent_during_a_long_fault_waits_from_its_own_sending() -> None:
+    later = dataclasses.replace(record(times_ms=[9100, 9110, 9120, 9130, 9140, 9150, 9160]), sent_ns=9_000_000_000)
+
+    assert 0.1 == longest_silence(later, since_seconds=0.5)
+
+
 def test_a_broken_stream_was_silent_until_its_end() -> None:
     cut = dataclasses.replace(record(times_ms=[20, 30, 40, 50, 60, 60, 60]), outcome="cut", ended_ns=4_060_000_000)
 
