@@ -32,8 +32,8 @@ def in_flight(records: Sequence[Record], *, at_seconds: float, until_seconds: fl
 def longest_silence(record: Record, *, since_seconds: float) -> float | None:
     """The longest time without a token that reaches beyond that instant, its beginning included; None = no token then.
 
-    A stream that had no token yet waits from that instant on, not from its own start: its prefill is nobody's fault. One
-    that was sent later (a fault may last) waits from its own sending.
+    A stream that had no token yet waits from that instant on, not from its own start: its prefill is nobody's fault.
+    One that was sent later (a fault may last) waits from its own sending.
     """
     since = max(int(since_seconds * NANOSECONDS), record.sent_ns)
     times = token_times(record)[0].tolist()
