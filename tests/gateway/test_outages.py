@@ -48,8 +48,8 @@ def timed(site: Site, key: str) -> tuple[int, float]:
 
 
 def test_while_postgres_is_away_known_keys_go_on_and_spent_ones_stay_out(site: Site) -> None:
-    known = site.gateway.make_key(key_alias="known", max_budget=1.0)
-    spent = spend_all(site, "spent")
+    known = site.gateway.make_key(key_alias="known-1", max_budget=1.0)
+    spent = spend_all(site, "spent-1")
     for _ in range(8):  # so that both workers know both keys
         assert (chat(site, known).status, chat(site, spent).status) == (200, 422)
     time.sleep(3)
@@ -74,9 +74,9 @@ def test_while_postgres_is_away_known_keys_go_on_and_spent_ones_stay_out(site: S
     until_both_workers_are_back(site)
     time.sleep(8)
     site.reconcile()
-    booked = site.sql("SELECT count(*), sum(cost)::float8 FROM appliance.usage WHERE key_alias = 'known'").split("|")
+    booked = site.sql("SELECT count(*), sum(cost)::float8 FROM appliance.usage WHERE key_alias = 'known-1'").split("|")
     assert int(booked[0]) == 8 + 8
-    spend = float(site.sql("SELECT spend FROM \"LiteLLM_VerificationToken\" WHERE key_alias = 'known'"))
+    spend = float(site.sql("SELECT spend FROM \"LiteLLM_VerificationToken\" WHERE key_alias = 'known-1'"))
     assert abs(spend - float(booked[1])) < 1e-12
 
 
