@@ -11,6 +11,7 @@ from importlib import import_module
 
 import typer
 
+from benchmarks.leaving import leave_when_told
 from sizing.errors import SizingError
 
 
@@ -81,7 +82,8 @@ def _listed() -> None:
 
 
 def main() -> None:
-    """Entry point: an error that the user can act on prints one line."""
+    """Entry point: an error that the user can act on prints one line; told to end, it leaves nothing running."""
+    leave_when_told()
     try:
         application(sys.argv[1:])()
     except SizingError as error:

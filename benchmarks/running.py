@@ -4,16 +4,20 @@
 process, for the smoke suite, calibrations and tests.
 """
 
+import os
+import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.driver import Driver, Share
 from benchmarks.errors import BadLoad, FailedRun, InvalidRun
 from benchmarks.history import SUFFIX, History, HistoryWriter, load_history
+from benchmarks.leaving import guardian
 from benchmarks.load import Load
 from benchmarks.null_process import ROOT
 from benchmarks.schedule import schedule
@@ -58,15 +62,31 @@ def locust_runner(directory: Path, *, processes: int = 1) -> Runner:
         command += ["--processes", str(processes)] if processes > 1 else []
         limit = load.arrivals.duration_seconds + load.patience.total_seconds * load.workload.turns + GRACE_SECONDS
         try:
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit)
+            returncode, said = _carried_out(command, limit)
         except subprocess.TimeoutExpired:
             raise InvalidRun(f"{load.name}: Locust did not end within {limit:.0f} s") from None
-        if done.returncode not in _JUDGED_HERE:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise BadLoad(f"{load.name}: Locust ended with {done.returncode}: {lines[-1] if lines else 'no message'}")
+        if returncode not in _JUDGED_HERE:
+            lines = [line for line in said.splitlines() if line.strip()]
+            raise BadLoad(f"{load.name}: Locust ended with {returncode}: {lines[-1] if lines else 'no message'}")
         return load_history(set(directory.glob(f"*{SUFFIX}")) - before)
 
     return run
+
+
+def _carried_out(command: Sequence[str], limit_seconds: float) -> tuple[int, str]:
+    """(exit status, standard error) of a program; whatever it started ends with it, and with us."""
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        guardian.watch(process.pid)
+        try:
+            _, said = process.communicate(timeout=limit_seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            guardian.release(process.pid)
+    return process.returncode, said
 
 
 def retrying(run: Runner, *, times: int, discarded: list[str]) -> Runner:

@@ -4,10 +4,8 @@ Locust and the charts take seconds to import; checking a bundle and refusing bad
 """
 
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -52,7 +50,6 @@ def accept_command(
     inventory = ask_inventory(site)
     if inventory.network and not os.environ.get(INSIDE_VARIABLE):
         _begin_again_inside(inventory.network)
-    signal.signal(signal.SIGTERM, _leave)
     console = Console(stderr=True, highlight=False)
     from benchmarks.accept.run import AcceptanceRun, Wanted  # noqa: PLC0415  see the top
 
@@ -116,8 +113,3 @@ def _begin_again_inside(network: tuple[str, ...]) -> None:
     command = [*network, sys.executable, "-m", "benchmarks", *sys.argv[1:]]
     program = ROOT / network[0] if "/" in network[0] else Path(network[0])
     os.execvpe(str(program), command, {**os.environ, INSIDE_VARIABLE: "1", "PYTHONPATH": str(ROOT)})  # noqa: S606
-
-
-def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """A run that is told to end deletes its keys on the way out."""
-    sys.exit(128 + number)

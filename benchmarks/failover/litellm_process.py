@@ -15,6 +15,7 @@ import yaml
 
 from benchmarks.failover.litellm_settings import ENGINE_KEY, MASTER_KEY
 from benchmarks.failover.site import eventually
+from benchmarks.leaving import guardian
 
 START_SECONDS = 120.0
 ASK_SECONDS = 2.0
@@ -43,6 +44,7 @@ class LiteLlmProcess:
                 stderr=log,
                 start_new_session=True,
             )
+        guardian.watch(self.process.pid)
 
     def ready(self) -> None:
         """Waits until it answers."""
@@ -55,6 +57,7 @@ class LiteLlmProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(timeout=END_SECONDS)
+        guardian.release(self.process.pid)
 
     def _answers(self) -> bool:
         if self.process.poll() is not None:

@@ -16,6 +16,7 @@ import yaml
 
 from benchmarks.failover.books import Tokens
 from benchmarks.failover.site import eventually
+from benchmarks.leaving import guardian
 from benchmarks.null_process import ROOT
 
 START_SECONDS = 20.0
@@ -75,6 +76,7 @@ class RelayProcess:
                 stdout=log,
                 stderr=log,
             )
+        guardian.watch(self.process.pid)
 
     def ready(self) -> None:
         """Waits until a replica is usable."""
@@ -84,6 +86,7 @@ class RelayProcess:
         """kill -9, and what systemd does next."""
         self.process.kill()
         self.process.wait()
+        guardian.release(self.process.pid)
         self.start()
 
     def state_of(self, replica: str) -> str:
@@ -131,6 +134,7 @@ class RelayProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        guardian.release(self.process.pid)
         self.socket.close()
 
     def __enter__(self) -> Self:

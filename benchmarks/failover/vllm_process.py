@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 
 from benchmarks.failover.nursery import Forked, Nursery
 from benchmarks.failover.site import eventually
+from benchmarks.leaving import guardian
 from benchmarks.null_process import ROOT
 
 API_SERVER, ENGINE_CORE, WORKER = "API server", "VLLM::EngineCore", "VLLM::Worker"
@@ -100,22 +101,24 @@ class VllmProcess:
         self._process: subprocess.Popen[bytes] | Forked
         if given.nursery is not None:
             self._process = given.nursery.start(command, quiet | own, self._log)
-            return
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=os.environ | quiet | own,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        else:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    env=os.environ | quiet | own,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        guardian.watch(self._process.pid)
 
     def _clear(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=END_SECONDS)
         eventually(f"end of {self.name}", lambda: not list(_group(self._process.pid)), within_seconds=END_SECONDS)
+        guardian.release(self._process.pid)
 
     def _pid_of(self, part: str) -> int:
         return self._process.pid if part == API_SERVER else self._child(part)

@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from benchmarks.leaving import guardian
 from benchmarks.null_process import ROOT
 
 CONTROL_SECONDS = 10.0
@@ -76,6 +77,7 @@ class FaultProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        guardian.watch(process.pid)  # a frozen one does not see its standard input close
         assert process.stdout is not None  # noqa: S101  a pipe was asked for
         line = process.stdout.readline()
         if not line:
@@ -115,6 +117,7 @@ class FaultProcess:
         """Ends it."""
         self.process.kill()
         self.process.wait()
+        guardian.release(self.process.pid)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()

@@ -178,9 +178,11 @@ def _broken_run(
 
     thread = threading.Thread(target=breaking, daemon=True)
     thread.start()
-    history = run(load)
-    over.set()
-    thread.join(THREAD_SECONDS)
+    try:
+        history = run(load)
+    finally:  # also when we are told to end: what is broken is mended first
+        over.set()
+        thread.join(THREAD_SECONDS)
     if trouble:
         raise trouble[0]
     if not times:
