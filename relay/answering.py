@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -12,7 +13,8 @@ from relay.assemble import Collected
 from relay.bodies import usage_of, with_ids
 from relay.coalescing import Coalescing
 from relay.config import Config
-from relay.continuation import Continuation, encoded
+from relay.continuation import Continuation
+from relay.events import encoded
 from relay.failed import Failed
 from relay.fault_log import log
 from relay.figures import Figures
@@ -20,16 +22,13 @@ from relay.http_server import ClientConnection, error_body
 from relay.ledger import Ledger
 from relay.ledger import Leg as BookedLeg
 from relay.leg import Leg, LegEnd
+from relay.patience import first_byte_seconds
 from relay.replay import Replay
 from relay.replica import Replica, Wish
 from relay.replicas import Group, NoReplica
 from relay.sending import Sender
 from relay.thoughts import ThoughtEnd
 
-PREFILL_TOKENS_PER_SECOND = 500.0
-"""A guess, slow on purpose: what a long prompt may take before its first byte is late."""
-WHOLE_TOKENS_PER_SECOND = 10.0
-"""The same for an answer that comes at once: no engine worth serving is slower for one client."""
 PROGRESS_SECONDS = 1.0
 _BOOKING: set[asyncio.Task[None]] = set()
 OUTCOMES = {"finished": "completed", "refused": "refused", "busy": "busy", "fault": "fault"}
@@ -76,7 +75,7 @@ class Answering:
         self._replica: Replica | None = None
         self._booked_at = self._fault_at = 0.0
         self._leg: Leg | None = None
-        self._entry = ""
+        self._entry, self._ended = "", False
 
     async def run(self) -> str:
         """Answers the client. Returns the outcome."""
@@ -108,8 +107,6 @@ class Answering:
                 _BOOKING.add(booking)
                 booking.add_done_callback(_BOOKING.discard)
         return outcome
-
-    _ended = False
 
     async def _book(self, outcome: str) -> None:
         self._ended = True
@@ -156,16 +153,11 @@ class Answering:
             failed.headers["retry-after"] = str(none.retry_after_seconds)
             raise failed from None
         self._replica = replica
-        guess = self._text.prompt_tokens + self._text.completion_tokens or self._asked.prompt_tokens_guess
-        seconds = self._config.first_byte_seconds + guess / PREFILL_TOKENS_PER_SECOND
-        if self._whole:  # its first byte is its last
-            choices = int(self._asked.body.get("n") or 1)
-            expected = min(self._asked.limit or self._config.max_model_len, self._config.max_model_len)
-            seconds += expected * choices / WHOLE_TOKENS_PER_SECOND
+        read = self._text.prompt_tokens + self._text.completion_tokens
         leg = Leg(
             replica,
             sink=None if self._whole else self._feed,
-            first_byte_seconds=seconds,
+            first_byte_seconds=first_byte_seconds(self._asked, read_tokens=read, config=self._config),
             stall_seconds=self._config.stall_seconds,
         )
         self._leg = leg
@@ -279,13 +271,8 @@ class Answering:
         self._text.completion_tokens = usage.get("completion_tokens") or 0
         self._text.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         if self._legs:
-            done = self._text.completion_tokens
-            self._legs[-1] = BookedLeg(
-                replica=self._legs[-1].replica,
-                prompt_tokens=self._text.prompt_tokens,
-                completion_tokens=done,
-                outcome="completed",
-            )
+            read, done = self._text.prompt_tokens, self._text.completion_tokens
+            self._legs[-1] = replace(self._legs[-1], prompt_tokens=read, completion_tokens=done)
         await self._book("completed")
         self._client.send(end.status, end.body, **self._marks())
 

@@ -12,20 +12,9 @@ from relay import chunk_shape
 from relay.asking import Asked
 from relay.bodies import refusal_in
 from relay.chunk_shape import Shape
+from relay.events import DONE, TEXT_KINDS, UNFINISHED_REASONS, encoded
 from relay.stop_strings import StopStrings
 from relay.thoughts import ThoughtEnd
-
-UNFINISHED_REASONS = frozenset({"abort", "error"})
-"""Finish reasons by which vLLM says that it gave up."""
-TEXT_KINDS = ("content", "reasoning", "reasoning_content")
-DONE = b"data: [DONE]\n\n"
-
-
-def encoded(chunk: Any) -> bytes:
-    """One event."""
-    return b"data: %b\n\n" % json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "surrogatepass"
-    )
 
 
 class Continuation:

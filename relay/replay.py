@@ -10,7 +10,7 @@ from typing import Any
 
 from relay.asking import Asked
 from relay.bodies import refusal_in
-from relay.continuation import DONE, UNFINISHED_REASONS, encoded
+from relay.events import DONE, UNFINISHED_REASONS, encoded
 
 LISTS = ("content", "tokens", "token_logprobs", "top_logprobs", "text_offset", "refusal")
 """Parts of log probabilities that have one entry a token."""

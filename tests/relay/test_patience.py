@@ -1,0 +1,36 @@
+"""How long the first byte of an engine may take."""
+
+from typing import Any
+
+import pytest
+
+from relay.asking import asked_of
+from relay.config import Config
+from relay.patience import first_byte_seconds
+
+CONFIG = Config(
+    group="g",
+    served_model_name="m",
+    port=0,
+    replicas=[{"id": "a", "api_base": "http://127.0.0.1:1/v1"}],  # type: ignore[list-item]  as YAML gives it
+    max_model_len=1000,
+    first_byte_seconds=8.0,
+    ledger_directory="/nowhere",  # type: ignore[arg-type]
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "read_tokens", "seconds"),
+    [
+        ({"prompt": "x" * 4000, "stream": True}, 0, 10.0),  # some 1,000 tokens at 500 a second
+        ({"prompt": "x" * 4000, "stream": True}, 2500, 13.0),  # so many are known to be read
+        ({"prompt": "x", "n": 2, "max_tokens": 50}, 0, 18.0),  # two answers of 50 at 10 a second, at once
+        ({"prompt": "x", "n": 2}, 0, 11.2),  # vLLM completes 16 tokens where nobody says how many
+    ],
+)
+def test_a_first_byte_may_take_what_has_to_be_done_before_it(
+    body: dict[str, Any], read_tokens: int, seconds: float
+) -> None:
+    asked = asked_of(body, chat=False)
+
+    assert seconds == first_byte_seconds(asked, read_tokens=read_tokens, config=CONFIG)
