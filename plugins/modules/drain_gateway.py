@@ -24,7 +24,8 @@ description:
 options:
   gateway: {type: str, required: true, description: The gateway's address, by which the edge calls it.}
   state: {type: str, required: true, choices: [in, out], description: What to reach.}
-  backend: {type: str, default: gateways, description: Where HAProxy has its gateways.}
+  backend: {type: str, default: gateways, description: Where HAProxy has its gateways and checks them.}
+  unchecked: {type: str, default: unchecked, description: Where it has them for when its checks call none up.}
   socket: {type: path, default: /run/haproxy/admin.sock, description: HAProxy's runtime socket.}
   kept: {type: path, default: /var/lib/edge/drained, description: The file that HAProxy reads when it starts.}
   wait_seconds: {type: int, default: 60, description: How long HAProxy's checks may take to find the gateway.}
@@ -44,6 +45,7 @@ ARGUMENTS = {
     "gateway": {"type": "str", "required": True},
     "state": {"type": "str", "required": True, "choices": ["in", "out"]},
     "backend": {"type": "str", "default": "gateways"},
+    "unchecked": {"type": "str", "default": "unchecked"},
     "socket": {"type": "path", "default": "/run/haproxy/admin.sock"},
     "kept": {"type": "path", "default": "/var/lib/edge/drained"},
     "wait_seconds": {"type": "int", "default": 60},
@@ -67,19 +69,21 @@ class Edge:
         self.gateway: str = given["gateway"]
 
     def rows(self) -> list[dict[str, str]]:
-        """HAProxy's servers as it would keep them in a file; none = it does not run."""
+        """HAProxy's gateways as it would keep them in a file, the checked ones first; none = it does not run."""
         try:
-            lines = self._say(f"show servers state {self.given['backend']}").splitlines()
+            lines = self._say("show servers state").splitlines()
         except (FileNotFoundError, ConnectionRefusedError):
             return []
         if not lines or not lines[0].startswith("1") or len(lines) < 2:  # noqa: PLR2004  version, names
             raise Refused(f"{self.given['socket']}: no servers of version 1, but {' '.join(lines)[:200]!r}")
         names = lines[1].removeprefix("# ").split(" ")
-        return [dict(zip(names, line.split(" "), strict=False)) for line in lines[2:] if line]
+        rows = [dict(zip(names, line.split(" "), strict=False)) for line in lines[2:] if line]
+        backends = (self.given["backend"], self.given["unchecked"])
+        return [row for backend in backends for row in rows if row["be_name"] == backend]
 
-    def row(self, rows: list[dict[str, str]]) -> dict[str, str] | None:
-        """This gateway's."""
-        return next((row for row in rows if row["srv_name"] == self.gateway), None)
+    def own(self, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        """This gateway's, the checked one first."""
+        return [row for row in rows if row["srv_name"] == self.gateway]
 
     def has_state(self, row: dict[str, str]) -> bool:
         """Whether HAProxy needs no telling."""
@@ -88,21 +92,21 @@ class Edge:
 
     def check_others(self, rows: list[dict[str, str]]) -> None:
         """Somebody must serve meanwhile."""
-        others = [row for row in rows if row["srv_name"] != self.gateway]
+        others = [row for row in rows if row["be_name"] == self.given["backend"] and row["srv_name"] != self.gateway]
         if not any(row["srv_op_state"] == RUNNING and row["srv_admin_state"] == "0" for row in others):
             names = ", ".join(row["srv_name"] for row in others) or "there is no other"
             raise Refused(f"{self.gateway} is the last gateway that serves ({names}); put another one back first")
 
-    def tell(self) -> None:
-        """Tells HAProxy, and keeps it for the next one."""
-        answer = self._say(f"set server {self.given['backend']}/{self.gateway} state {WORDS[self.given['state']]}")
+    def tell(self, row: dict[str, str]) -> None:
+        """Tells HAProxy."""
+        answer = self._say(f"set server {row['be_name']}/{self.gateway} state {WORDS[self.given['state']]}")
         if answer.strip():
             raise Refused(f"HAProxy: {answer.strip()}")
 
     def keep(self) -> bool:
         """Writes who is out; whether the file was another one. A file without servers changes nothing for HAProxy."""
         path = Path(self.given["kept"])
-        lines = self._say(f"show servers state {self.given['backend']}").splitlines()
+        lines = self._say("show servers state").splitlines()
         index = lines[1].removeprefix("# ").split(" ").index("srv_admin_state")
         drained = [line for line in lines[2:] if line and int(line.split(" ")[index]) & FORCED_DRAIN]
         content = "\n".join([*lines[:2], *_as_if_checked(lines[1], drained)]) + "\n"
@@ -122,8 +126,8 @@ class Edge:
         """Until HAProxy's checks have found the gateway."""
         begun = time.monotonic()
         while True:
-            row = self.row(self.rows())
-            if row is None or row["srv_op_state"] == RUNNING:
+            own = self.own(self.rows())
+            if not own or own[0]["srv_op_state"] == RUNNING:
                 return
             if time.monotonic() - begun > self.given["wait_seconds"]:
                 raise Refused(f"{self.gateway} does not answer HAProxy's checks after {self.given['wait_seconds']} s")
@@ -153,16 +157,17 @@ def main() -> None:
     edge = Edge(module.params)
     try:
         rows = edge.rows()
-        row = edge.row(rows)
-        if row is None:
+        own = edge.own(rows)
+        if not own:
             module.exit_json(changed=False, known=False)
             return
-        changed = not edge.has_state(row)
+        to_tell = [row for row in own if not edge.has_state(row)]
+        changed = bool(to_tell)
         if changed and module.params["state"] == "out":
             edge.check_others(rows)
         if not module.check_mode:
-            if changed:
-                edge.tell()
+            for row in to_tell:
+                edge.tell(row)
             changed = edge.keep() or changed
             if module.params["state"] == "in":
                 edge.wait_until_up()

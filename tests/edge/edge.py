@@ -30,6 +30,7 @@ class Gateway:
     port: int
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     hang_up: bool = False
+    called_down: bool = False  # it fails HAProxy's checks
     sends: threading.Event = field(default_factory=threading.Event)
     client_left: threading.Event = field(default_factory=threading.Event)
 
@@ -66,7 +67,7 @@ def gateway_at(address: str, port: int) -> Iterator[Gateway]:
         def do_GET(self) -> None:
             gateway.seen.append((self.requestline, {name.lower(): value for name, value in self.headers.items()}))
             if self.path == "/health/liveliness":
-                self._answer(200, b'"I\'m alive!"')
+                self._answer(503 if gateway.called_down and "host" not in self.headers else 200, b'"I\'m alive!"')
                 return
             self.rfile.read(int(self.headers.get("content-length") or 0))
             if gateway.hang_up:

@@ -1,6 +1,8 @@
 """What strangers, clients and operators get from the edge, and what never reaches a gateway."""
 
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -311,3 +313,33 @@ def test_a_drained_gateway_finishes_what_runs_and_gets_nothing_new_also_from_the
     assert back["changed"]
     assert set(ADDRESSES) == in_the_end
     assert not drain(written, here.address, "in")["known"]  # no HAProxy is there to be told
+
+
+def called_up(written: Written) -> set[str]:
+    """The gateways that HAProxy's checks call up."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(written.socket))
+        connection.sendall(b"show servers state gateways\n")
+        _, names, *rows = connection.makefile().read().splitlines()
+    column = names.removeprefix("# ").split(" ").index
+    fields = [row.split(" ") for row in rows if row]
+    return {row[column("srv_name")] for row in fields if row[column("srv_op_state")] == "2"}
+
+
+def test_a_gateway_that_late_checks_call_down_is_asked_all_the_same_where_no_other_is_left(
+    written: Written, gateways: list[Gateway]
+) -> None:
+    out, last = gateways
+    with running(written) as edge:
+        drain(written, out.address, "out")
+        last.called_down = True
+        deadline = time.monotonic() + 60
+        while last.address in called_up(written):
+            assert time.monotonic() < deadline, "HAProxy's checks do not call it down"
+            time.sleep(0.1)
+        served = served_by(edge)
+        drain(written, out.address, "in")
+        with_both = served_by(edge)
+
+    assert {last.address} == served  # and never the one that was taken out
+    assert {out.address} == with_both  # checks decide as long as they leave somebody
