@@ -77,11 +77,11 @@ def guard(lines: Iterable[str]) -> None:
     """Reads what to watch until nobody writes any more, then kills what is left of it."""
     watched: dict[int, str] = {}
     for line in lines:
-        pid, _, birth = line[1:].strip().partition(" ")
+        number, _, birth = line[1:].strip().partition(" ")
         if line.startswith("+"):
-            watched[int(pid)] = birth
+            watched[int(number)] = birth
         else:
-            watched.pop(int(pid), None)
+            watched.pop(int(number), None)
     for pid, birth in watched.items():
         now = born(pid)
         if now not in {"", birth}:

@@ -1,21 +1,22 @@
 """How long the first byte of an engine may take."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay.asking import asked_of
-from relay.config import Config
+from relay.config import Config, ReplicaConfig
 from relay.patience import first_byte_seconds
 
 CONFIG = Config(
     group="g",
     served_model_name="m",
     port=0,
-    replicas=[{"id": "a", "api_base": "http://127.0.0.1:1/v1"}],  # type: ignore[list-item]  as YAML gives it
+    replicas=(ReplicaConfig(id="a", api_base="http://127.0.0.1:1/v1"),),
     max_model_len=1000,
     first_byte_seconds=8.0,
-    ledger_directory="/nowhere",  # type: ignore[arg-type]
+    ledger_directory=Path("/nowhere"),
 )
 
 
