@@ -22,6 +22,7 @@ from relay.http_server import ClientConnection, error_body
 from relay.ledger import Ledger
 from relay.ledger import Leg as BookedLeg
 from relay.leg import Leg, LegEnd
+from relay.pace import Pace
 from relay.patience import first_byte_seconds
 from relay.replay import Replay
 from relay.replica import Replica, Wish
@@ -49,12 +50,13 @@ class Answering:
         sender: Sender,
         ledger: Ledger,
         figures: Figures,
+        pace: Pace,
     ) -> None:
         self._asked, self._client, self._identity = asked, client, identity
         self._config, self._group, self._sender = config, group, sender
-        self._ledger, self._figures = ledger, figures
+        self._ledger, self._figures, self._pace = ledger, figures, pace
         self._collected = None if asked.stream else Collected()
-        self._out = Coalescing(self._stream, seconds=config.coalesce_seconds)
+        self._out = Coalescing(self._stream, pause=pace.seconds)
         write: Callable[[bytes], None] = self._out.write if self._collected is None else self._collected.write
         self._text: Continuation | Replay
         if asked.how == "continue":
@@ -75,7 +77,7 @@ class Answering:
         self._replica: Replica | None = None
         self._booked_at = self._fault_at = 0.0
         self._leg: Leg | None = None
-        self._entry, self._ended = "", False
+        self._entry, self._ended, self._streams = "", False, False
 
     async def run(self) -> str:
         """Answers the client. Returns the outcome."""
@@ -99,6 +101,7 @@ class Answering:
             await self._fail(failed)
         finally:
             self._out.close()
+            self._pace.streams_count -= self._streams
             if self._leg is not None and (not self._leg.over.done() or self._leg.over.cancelled()):
                 self._book_leg(self._leg.replica, outcome)
             if not self._ended:
@@ -233,6 +236,8 @@ class Answering:
         client = self._client
         if not client.head_sent:
             self._figures.first_byte.add(monotonic() - self._begun)
+            self._streams = True
+            self._pace.streams_count += 1
             client.start_stream(x_request_id=self._identity, x_relay_replica=self._replica.id if self._replica else "")
         if self._fault_at:
             self._resumed()

@@ -2,7 +2,7 @@
 
 Whoever reads the stream pays for each chunk, LiteLLM most of all (some 0.4 ms of a core), and nobody sees two pieces
 apart that come within a few hundredths of a second. The first piece leaves at once, and so does every piece after a
-pause of `seconds`: a slow engine's stream is not touched.
+pause: a slow engine's stream is not touched. How long the pause is, `relay/pace.py` says anew each time.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 
 class Coalescing:
-    """Writes what comes, in order; `text` may wait up to `seconds`, everything else pushes it out before itself."""
+    """Writes what comes, in order; `text` may wait for one pause, everything else pushes it out before itself."""
 
-    def __init__(self, write: Callable[[bytes], None], *, seconds: float) -> None:
-        self._write_now, self._seconds = write, seconds
+    def __init__(self, write: Callable[[bytes], None], *, pause: Callable[[], float]) -> None:
+        self._write_now, self._pause = write, pause
         self._loop = asyncio.get_running_loop()
         self._head, self._tail, self._pieces = b"", b"", list[bytes]()
         self._due_at = 0.0
@@ -21,9 +21,6 @@ class Coalescing:
 
     def text(self, head: bytes, piece: bytes, tail: bytes) -> None:
         """One chunk of text: `piece` is the inside of a JSON string, head and tail what stands around it."""
-        if not self._seconds:
-            self._write_now(head + piece + tail)
-            return
         if self._timer is not None:
             if head == self._head and tail == self._tail:
                 self._pieces.append(piece)
@@ -31,8 +28,8 @@ class Coalescing:
             self.flush()
         now = self._loop.time()
         if now >= self._due_at:
-            self._due_at = now + self._seconds
             self._write_now(head + piece + tail)
+            self._due_at = now + self._pause()
             return
         self._head, self._tail, self._pieces = head, tail, [piece]
         self._timer = self._loop.call_at(self._due_at, self.flush)
@@ -49,7 +46,7 @@ class Coalescing:
         self._timer.cancel()
         self._timer = None
         pieces, self._pieces = self._pieces, []
-        self._due_at = self._loop.time() + self._seconds
+        self._due_at = self._loop.time() + self._pause()
         self._write_now(self._head + b"".join(pieces) + self._tail)
 
     def close(self) -> None:

@@ -36,6 +36,7 @@ class Config(BaseModel):
     schema_version: Literal[1] = 1
     group: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     served_model_name: str
+    task: Literal["chat", "embedding"] = "chat"
     host: str = "127.0.0.1"
     port: int = Field(ge=0, le=65535)
     replicas: tuple[ReplicaConfig, ...] = Field(min_length=1)
@@ -54,7 +55,9 @@ class Config(BaseModel):
     request_seconds_max: float = Field(default=3600.0, gt=0)
     drain_seconds: float = Field(default=120.0, gt=0)
     coalesce_seconds: float = Field(default=0.0, ge=0, le=1.0)
-    """Pieces of text that come within so long leave as one chunk; 0: each by itself."""
+    """Pieces of text that come within at most so long leave as one chunk; 0: each by itself."""
+    coalesce_chunks_per_second: float = Field(default=0.0, ge=0)
+    """They wait no longer than keeps all answers together below so many chunks; 0: always the whole time."""
     reasoning_end: str = Field(default="</think>", min_length=1)
     """Text that ends a thought, for thoughts that are cut by a fault."""
     reasoning_end_special: bool = False

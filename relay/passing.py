@@ -1,8 +1,9 @@
-"""Passing on: paths whose answers the relay does not read (embeddings, responses, tokenize).
+"""Passing on: paths whose answers the relay does not read (responses, tokenize; embeddings but for their usage).
 
 Another engine is tried as long as nothing has gone out to the client; a stream that breaks later ends with an error.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from relay.config import Config
@@ -30,9 +31,16 @@ class _Through:
 
 
 async def pass_on(
-    request: HttpRequest, client: ClientConnection, *, identity: str, config: Config, group: Group, sender: Sender
+    request: HttpRequest,
+    client: ClientConnection,
+    *,
+    identity: str,
+    config: Config,
+    group: Group,
+    sender: Sender,
+    before_answer: Callable[[LegEnd | None, Sequence[Replica]], Awaitable[None]] | None = None,
 ) -> None:
-    """Answers one request."""
+    """Answers one request. `before_answer` gets how a whole answer came about (None: no engine took the request)."""
     wish = Wish(tokens=len(request.body) // BYTES_PER_TOKEN)
     tried: list[Replica] = []
     streams = b'"stream"' in request.body
@@ -41,12 +49,14 @@ async def pass_on(
             replica = await group.acquire(wish, tried=tried, urgent=False)
         except NoReplica as none:
             retry = {"retry_after": str(none.retry_after_seconds)}
+            if before_answer is not None:
+                await before_answer(None, tried)
             client.send(503, error_body(503, str(none), "ServiceUnavailableError"), **retry)
             return
         end = await _one(request, client, replica, wish, identity=identity, config=config, group=group, sender=sender)
+        tried.append(replica)
         if end.kind in {"finished", "refused"}:
             break
-        tried.append(replica)
         log("fault", request=identity, replica=replica.id, reason=end.reason, leg=len(tried), ejected=end.eject)
         if end.eject:
             group.eject(replica, end.reason, hung=end.hung)
@@ -62,6 +72,8 @@ async def pass_on(
     if client.head_sent:
         client.end_stream()
         return
+    if before_answer is not None:
+        await before_answer(end, tried)
     body = end.body or error_body(502, f"{len(tried)} engines failed; the last said: {end.reason}", "BadGatewayError")
     kind = end.headers.get(b"content-type", b"application/json").decode("latin-1")
     with suppress(ValueError):

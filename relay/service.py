@@ -12,12 +12,15 @@ from relay.answering import Answering
 from relay.asking import BadRequest, asked_of
 from relay.config import Config
 from relay.drained import Drained
+from relay.embedding import PATHS as EMBEDDING
+from relay.embedding import embed
 from relay.fault_log import log
 from relay.figures import Figures
 from relay.http_client import Pool
 from relay.http_server import ClientConnection, HttpRequest, error_body
 from relay.ledger import Ledger
 from relay.leg import Leg
+from relay.pace import Pace
 from relay.passing import pass_on
 from relay.replica import Replica
 from relay.replicas import Group
@@ -38,6 +41,7 @@ class Service:
         self._config, self._key, self._ledger = config, key, ledger
         self._sender = Sender(key=key, connect_seconds=config.connect_seconds)
         self.figures = Figures()
+        self._pace = Pace(longest_seconds=config.coalesce_seconds, chunks_per_second=config.coalesce_chunks_per_second)
         self.stopping = False
         self._begun = time()
         self.group = Group(
@@ -83,6 +87,8 @@ class Service:
             await self._generate(request, client, chat=GENERATING[path])
         elif path == "/v1/models" and request.method == "GET":
             client.send_json(200, self._models())
+        elif path in EMBEDDING and request.method == "POST":
+            await self._embed(request, client)
         elif path.startswith("/v1/") or path in {"/tokenize", "/detokenize"}:
             await pass_on(
                 request,
@@ -113,11 +119,30 @@ class Service:
             sender=self._sender,
             ledger=self._ledger,
             figures=self.figures,
+            pace=self._pace,
         )
         self.figures.running += 1
         outcome = "client_left"
         try:
             outcome = await answering.run()
+        finally:
+            self.figures.running -= 1
+            self.figures.requests[outcome] += 1
+
+    async def _embed(self, request: HttpRequest, client: ClientConnection) -> None:
+        self.figures.running += 1
+        outcome = "client_left"
+        try:
+            outcome = await embed(
+                request,
+                client,
+                identity=_identity(request.headers),
+                config=self._config,
+                group=self.group,
+                sender=self._sender,
+                ledger=self._ledger,
+                figures=self.figures,
+            )
         finally:
             self.figures.running -= 1
             self.figures.requests[outcome] += 1
@@ -144,6 +169,7 @@ class Service:
             "stopping": self.stopping,
             "running_requests": self.figures.running,
             "queued_requests": self.group.queued,
+            "coalesce_pause_seconds": round(self._pace.seconds(), 4),
             "replicas": [
                 {
                     "id": replica.id,
@@ -180,15 +206,18 @@ class Service:
         client.send_json(200 if done else 503, row | {"kept": kept})
 
     async def _probe(self, replica: Replica) -> str | None:
-        """One token; None = it came, else what happened. An engine that answers others is not hung, only busy."""
-        body = {"model": self._config.served_model_name, "prompt": "1", "max_tokens": 1, "temperature": 0}
+        """One token, or vector; None = it came, else what happened. An engine that answers others is only busy."""
+        path, body = "/v1/completions", {"prompt": "1", "max_tokens": 1, "temperature": 0}
+        if self._config.task == "embedding":
+            path, body = "/v1/embeddings", {"input": "1"}
+        body["model"] = self._config.served_model_name
         seconds = self._config.stall_seconds
         limit = self._config.request_seconds_max
         worked = await self._work_of(replica) if replica.outstanding_requests else None
         leg = Leg(replica, sink=None, first_byte_seconds=limit, stall_seconds=seconds, probe=True)
         begun = asyncio.get_running_loop().time()
         identity = f"relay-probe-{uuid.uuid4().hex[:16]}"
-        await self._sender.start(leg, "POST", "/v1/completions", json.dumps(body).encode(), identity=identity)
+        await self._sender.start(leg, "POST", path, json.dumps(body).encode(), identity=identity)
         end = await outcome_of(leg, seconds=seconds)
         if end.hung and worked and replica.progress_at <= begun and await self._work_of(replica) not in {"", worked}:
             replica.progress_at = asyncio.get_running_loop().time()  # a long prefill: nobody hears it work
@@ -196,6 +225,8 @@ class Service:
             return None if replica.state == "serving" else end.reason
         if end.kind != "finished":
             return end.reason or f"HTTP {end.status}"
+        if self._config.task == "embedding":
+            return None if b'"embedding"' in end.body else f"no vector but {end.body[:80]!r}"
         try:
             count = json.loads(end.body)["usage"]["completion_tokens"]
         except (ValueError, KeyError, TypeError):

@@ -142,7 +142,13 @@ def gateway_routes(request: Request, plan: Plan, providers: Providers, routing: 
 def _models(request: Request, plan: Plan, served: Served) -> Mapping[str, Routed]:
     internal = {model.name for model in request.models if model.data == "internal"}
     ours = [
-        Routed(name=one.name, window_tokens=one.window_tokens, internal=one.name in internal, inside=True)
+        Routed(
+            name=one.name,
+            window_tokens=one.window_tokens,
+            internal=one.name in internal,
+            inside=True,
+            mode=one.task,
+        )
         for one in plan.models
     ]
     others = [

@@ -39,13 +39,13 @@ def judge_engine(plan: Plan, host: str, engine: Engine, seen: EngineObservation)
     )
     if not active:
         return
-    yield from _lock_and_life(plan, subject, unit, seen)
+    yield from _lock_and_life(plan, engine, subject, unit, seen)
     yield from _figures(plan, host, engine, subject, seen)
     if seen.start_up_lines:
         yield from _bytes(plan, host, engine, subject, seen)
 
 
-def _lock_and_life(plan: Plan, subject: str, unit: str, seen: EngineObservation) -> Iterator[Check]:
+def _lock_and_life(plan: Plan, engine: Engine, subject: str, unit: str, seen: EngineObservation) -> Iterator[Check]:
     refusals = (seen.keyless_models_status, seen.keyless_chat_status)
     yield compare(
         "engine.locked",
@@ -56,13 +56,18 @@ def _lock_and_life(plan: Plan, subject: str, unit: str, seen: EngineObservation)
         holds=refusals == (HTTPStatus.UNAUTHORIZED, HTTPStatus.UNAUTHORIZED),
         advice=f"VLLM_API_KEY did not reach {unit}: look at its environment file in /etc/vllm, run site.yml",
     )
+    answered = status_text(seen.first_token_status, seen.error)
+    vectors = engine.vllm_options.runner == "pooling"
+    numbers_count = seen.vector_numbers_count or 0
+    made = figure(numbers_count, "numbers") if vectors else figure(seen.first_token_count, "token")
     yield compare(
         "engine.first-token",
         subject,
-        "the engine generates a token",
-        expected="200 with one token",
-        seen=f"{status_text(seen.first_token_status, seen.error)} with {figure(seen.first_token_count, 'token')}",
-        holds=seen.first_token_status == HTTPStatus.OK and seen.first_token_count == 1,
+        "the engine makes a vector" if vectors else "the engine generates a token",
+        expected="200 with a vector" if vectors else "200 with one token",
+        seen=f"{answered} with {made}",
+        holds=seen.first_token_status == HTTPStatus.OK
+        and (numbers_count > 0 if vectors else seen.first_token_count == 1),
         advice=f"`journalctl -u {unit} -n 50` names the error; /health can be 200 while generation fails",
     )
     yield compare(

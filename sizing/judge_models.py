@@ -23,6 +23,9 @@ def judge_model(plan: Plan, model: PlannedModel, observation: Observation) -> It
         subject = model.name if len(plan.gateway.hosts) == 1 else f"{model.name} at {host}"
         yield _deployments(plan, subject, model, gateway)
         yield _window(plan, subject, model, gateway, observation)
+        if model.task == "embedding":
+            yield _vector(subject, _call(gateway, model, "embedding"))
+            continue
         yield _chat(subject, _call(gateway, model, "chat"))
         yield _stream(subject, _call(gateway, model, "stream"))
         yield _over_long(subject, model, _call(gateway, model, "over-long"), observation)
@@ -77,7 +80,7 @@ def _window(
     agree = (
         bool(declared)
         and all(one.max_input_tokens == model.max_input_tokens for one in declared)
-        and all(one.max_output_tokens == model.max_output_tokens for one in declared)
+        and all((one.max_output_tokens or 0) == model.max_output_tokens for one in declared)
         and (not windows or min(windows) == model.window_tokens)
     )
     smallest = figure(min(windows), "tokens") if windows else "not observed"
@@ -101,6 +104,20 @@ def _chat(subject: str, call: CallObservation | None) -> Check:
         expected="200 with text, from the model itself",
         seen=_answer_text(call),
         holds=call is not None and _answered(call),
+        advice="`journalctl -u litellm -n 50` on the gateway host names the engine it asked and what it heard",
+    )
+
+
+def _vector(subject: str, call: CallObservation | None) -> Check:
+    numbers_count = 0 if call is None else call.vector_numbers_count
+    answered = call is not None and call.status == HTTPStatus.OK and not call.attempted_fallbacks_count
+    return compare(
+        "model.embedding",
+        subject,
+        "a text is answered with a vector",
+        expected="200 with a vector, from the model itself",
+        seen=f"{_answer_text(call)}, {figure(numbers_count, 'numbers')}",
+        holds=answered and numbers_count > 0,
         advice="`journalctl -u litellm -n 50` on the gateway host names the engine it asked and what it heard",
     )
 

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from sizing.documents import Document, Part
 
-CallKind = Literal["chat", "stream", "over-long", "over-window"]
+CallKind = Literal["chat", "stream", "over-long", "over-window", "embedding"]
 
-ACCEPTED_KINDS: tuple[CallKind, ...] = ("chat", "stream")
+ACCEPTED_KINDS: tuple[CallKind, ...] = ("chat", "stream", "embedding")
 """The calls that the gateway has to answer; it has to refuse the others."""
 
 
@@ -30,6 +30,7 @@ class CallObservation(Part):
     deployment_id: str | None = None
     attempted_fallbacks_count: int = 0
     text_characters: int = 0
+    vector_numbers_count: int = Field(default=0, description="embeddings: the length of the vector")
     finish_reason: str | None = None
     done_after_finish: bool = Field(default=False, description="streams: [DONE] came, and after a finish reason")
     prompt_tokens: int | None = None
@@ -85,6 +86,7 @@ class EngineObservation(Part):
     first_token_status: int | None = None
     first_token_count: int | None = None
     first_token_seconds: float | None = None
+    vector_numbers_count: int | None = Field(default=None, description="pooling engines make a vector, no token")
     refused_chat_count: int | None = Field(default=None, description="4xx to /v1/chat/completions, before our own")
     active_state: str | None = None
     restart_count: int | None = None

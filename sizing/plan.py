@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, model_validator
 from sizing.documents import Document, Part, digest_of, strings_of
 from sizing.hardware import Accelerator, Gpu
 from sizing.relays import Relay, RelayedDeployment, Replica, deployment_of, refuse_clashes
-from sizing.request import Routing
+from sizing.request import Routing, Task
 
 PLAN_KEY = "appliance_plan"
 """The single top-level key of the file that Ansible loads as a group variable."""
@@ -40,6 +40,7 @@ class VllmOptions(Part):
     served_model_name: str
     tensor_parallel_size: int = Field(ge=1)
     pipeline_parallel_size: int | None = Field(default=None, ge=1)
+    runner: Literal["pooling"] | None = Field(default=None, description="pooling: vectors instead of tokens")
     max_model_len: int = Field(ge=1)
     max_num_seqs: int = Field(ge=1)
     max_num_batched_tokens: int = Field(ge=1)
@@ -162,7 +163,8 @@ class PlannedModel(Part):
     name: str
     model_directory: str
     max_input_tokens: int = Field(gt=0)
-    max_output_tokens: int = Field(gt=0)
+    max_output_tokens: int = Field(ge=0, description="0: an embedding model, which generates no token")
+    task: Task = "chat"
     input_cost_per_token: float = Field(ge=0)
     output_cost_per_token: float = Field(ge=0)
     fallbacks: tuple[str, ...] = ()
@@ -248,6 +250,8 @@ class Plan(Document):
                     raise ValueError(f"{model.name}: api_base {deployment.api_base} is not where {engine.name} listens")
                 if deployment.served_model_name != options.served_model_name:
                     raise ValueError(f"{model.name}: {engine.name} serves {options.served_model_name}")
+                if (options.runner == "pooling") != (model.task == "embedding"):
+                    raise ValueError(f"{model.name} is for {model.task}, but {engine.name} has runner {options.runner}")
                 windows.append(options.max_model_len)
                 behind_a_model.add((deployment.host, deployment.engine))
             if model.window_tokens != min(windows):

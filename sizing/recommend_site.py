@@ -188,6 +188,7 @@ def _engine(placed: Placed, site: Site, index: int) -> Engine:
                 "host": site.addresses[placed.host],
                 "port": site.request.first_engine_port + index,
                 "served-model-name": placed.request.name,
+                **({"runner": "pooling"} if placed.request.task == "embedding" else {}),
                 **options_of(configuration, answer),
                 **further,
             }
@@ -254,17 +255,20 @@ def _slug(name: str) -> str:
 def _relay(model: PlannedModel, hosts: dict[str, Host], site: Site, index: int) -> Relay:
     """The relay of one model. It keeps no more requests on an engine than that engine runs at once: what waits, waits
     in the relay, from where it can still go to another engine."""
+    relaying = site.request.relay
     slugs = [_slug(one.name) for one in site.request.models]
     engines = [engine for host in hosts.values() for engine in host.engines if engine.model == model.name]
     return Relay(
         group=f"{slugs[index]}-{index + 1}" if slugs.count(slugs[index]) > 1 else slugs[index],
         model=model.name,
         served_model_name=model.deployments[0].served_model_name,
+        task=model.task,
         port=site.request.first_relay_port + index,
         max_model_len=model.window_tokens,
         concurrent_requests_per_replica=min(engine.vllm_options.max_num_seqs for engine in engines),
         replicas=tuple(Replica(id=one.id, api_base=one.api_base) for one in model.deployments),
-        **site.request.relay.model_dump(),
+        **relaying.model_dump(exclude={"coalesce_chunks_per_second"}),
+        coalesce_chunks_per_second=relaying.coalesce_chunks_per_second * site.request.gateway_workers,
     )
 
 
@@ -288,6 +292,7 @@ def _planned_model(model: ModelRequest, hosts: dict[str, Host], cost: ModelCost 
         ),
         max_input_tokens=model.context_tokens - model.output_tokens,
         max_output_tokens=model.output_tokens,
+        task=model.task,
         input_cost_per_token=model.input_cost_per_token if cost is None else cost.input_price.written,
         output_cost_per_token=model.output_cost_per_token if cost is None else cost.output_price.written,
         fallbacks=model.fallbacks,

@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from sizing.documents import Part
-from sizing.request import Relaying
+from sizing.request import Relaying, Task
 
 
 class Replica(Part):
@@ -27,6 +27,7 @@ class Relay(Relaying):
     group: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="instance name of the systemd unit relay@<group>")
     model: str
     served_model_name: str
+    task: Task = "chat"
     host: Literal["127.0.0.1"] = Field(
         default="127.0.0.1", description="gateway and relay share a host; nobody else may speak to a relay"
     )

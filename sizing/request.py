@@ -10,6 +10,7 @@ from sizing.documents import Document, Part, digest_of
 
 Objective = Literal["throughput", "latency", "context"]
 Quality = Literal["strict", "balanced"]
+Task = Literal["chat", "embedding"]
 
 
 class LoadRequest(Part):
@@ -35,7 +36,10 @@ class ModelRequest(Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", description="public name that clients send")
     source: str = Field(description="catalogue id (Qwen/Qwen3-32B) or a directory of the site's model store")
     context_tokens: int = Field(gt=0, description="window: prompt and answer together")
-    output_tokens: int = Field(gt=0, description="share of the window that is kept for the answer")
+    task: Task = Field(default="chat", description="embedding: a decoder that a vLLM pooling engine makes vectors with")
+    output_tokens: int = Field(
+        default=0, ge=0, description="share of the window that is kept for the answer; embedding: none"
+    )
     users: int = Field(default=8, gt=0, description="requests in flight, over all replicas")
     replicas: int = Field(default=1, gt=0, description="derived where `load` is given and this is not")
     load: LoadRequest | None = None
@@ -58,12 +62,27 @@ class ModelRequest(Part):
 
     @model_validator(mode="after")
     def _answer_leaves_room_for_a_prompt(self) -> Self:
+        if self.task == "embedding":
+            self._refuse_what_is_for_answers()
+        elif not self.output_tokens:
+            raise ValueError(f"{self.name}: output_tokens is missing; say how much of the window an answer may take")
         if self.output_tokens >= self.context_tokens:
             raise ValueError(
                 f"{self.name}: output_tokens {self.output_tokens} leaves no room for a prompt in "
                 f"context_tokens {self.context_tokens}; lower it"
             )
         return self
+
+    def _refuse_what_is_for_answers(self) -> None:
+        """An embedding model answers with a vector: no token is generated, and no other model's vector may stand in."""
+        for name, why in (
+            ("output_tokens", "its whole window is for what is embedded"),
+            ("output_cost_per_token", "it generates no tokens; say what prompt tokens cost"),
+            ("fallbacks", "vectors of different models cannot be compared"),
+            ("load", "speeds are predicted for generated tokens only; say users and replicas"),
+        ):
+            if getattr(self, name):
+                raise ValueError(f"{self.name} (task: embedding) states {name}: {why}; take it out")
 
 
 class Routing(Part):
@@ -103,7 +122,12 @@ class Relaying(Part):
     request_seconds_max: float = Field(default=3600.0, gt=0, description="limit for one request with all its legs")
     drain_seconds: float = Field(default=120.0, gt=0, description="what a relay that stops gives to running answers")
     coalesce_seconds: float = Field(
-        default=0.0, ge=0, le=1, description="text that comes within so long leaves as one chunk; 0: every piece alone"
+        default=0.05, ge=0, le=1, description="text waits at most so long to leave as one chunk; 0: every piece alone"
+    )
+    coalesce_chunks_per_second: float = Field(
+        default=500.0,
+        ge=0,
+        description="text is joined only above so many chunks a second for each worker of the gateway; 0: always",
     )
 
 
@@ -137,6 +161,8 @@ class Request(Document):
             for fallback in model.fallbacks:
                 if fallback not in names or fallback == model.name:
                     raise ValueError(f"{model.name} falls back to {fallback}, which is not another requested model")
+                if self.models[names.index(fallback)].task != model.task:
+                    raise ValueError(f"{model.name} falls back to {fallback}, which answers with vectors; take it out")
         self._refuse_circles()
         if self.acceptance is not None:
             self.acceptance.check_models({model.name: model.context_tokens for model in self.models})
@@ -172,7 +198,7 @@ class Request(Document):
         for model in content["models"]:
             if model["load"] is None:
                 del model["load"]
-            for name, usual in (("data", "any"), ("fallbacks_may_be_smaller", False)):
+            for name, usual in (("data", "any"), ("fallbacks_may_be_smaller", False), ("task", "chat")):
                 if model[name] == usual:
                     del model[name]
         return digest_of(content)

@@ -132,6 +132,8 @@ class Connection(asyncio.Protocol):
             ids = list(asked.prompts[0])
             limit = engine.character.max_model_len
             self._tell({"count": len(ids), "max_model_len": limit, "tokens": ids, "token_strs": None})
+        elif path == "/v1/embeddings" and method == "POST":
+            self._embed(body)
         elif path == "/detokenize" and method == "POST":
             pieces = b"".join(map(model.piece_of, body["tokens"]))
             self._tell({"prompt": pieces.decode("utf-8", "replace")})
@@ -139,6 +141,22 @@ class Connection(asyncio.Protocol):
             self._control(method, path, body)
         else:
             raise Refused(404, "Not Found", "NotFoundError")
+
+    def _embed(self, body: dict[str, Any]) -> None:
+        """As a pooling engine answers; the vector of a text is its first ids."""
+        fault = self._engine.fault
+        if fault is not None and fault.name in REFUSALS and fault.hit():
+            self._engine.counters[fault.name] += 1
+            raise Refused(REFUSALS[fault.name][0], "this engine was told so", REFUSALS[fault.name][1])
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        ids = [model.encode(text) for text in texts]
+        data = [
+            {"object": "embedding", "index": index, "embedding": [float(one) for one in (*row, 0, 0, 0, 0)[:4]]}
+            for index, row in enumerate(ids)
+        ]
+        count = sum(map(len, ids))
+        usage = {"prompt_tokens": count, "total_tokens": count, "completion_tokens": 0, "prompt_tokens_details": None}
+        self._tell({"object": "list", "model": self._engine.served, "data": data, "usage": usage})
 
     def _generate(self, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> None:
         engine, chat = self._engine, GENERATING[path]

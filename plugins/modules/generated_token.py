@@ -14,7 +14,7 @@ from ansible.module_utils.http_exchange import exchange
 
 DOCUMENTATION = r"""
 module: generated_token
-short_description: Have a model generate one token through a gateway
+short_description: Have a model generate one token (or one vector) through a gateway
 description:
   - Nothing else proves that a gateway serves; health paths answer 200 beside dead engines.
   - The token is booked, to the key that asks. Its request id begins with C(proof-).
@@ -22,6 +22,7 @@ options:
   url: {type: str, required: true, description: Where the gateway listens, without a path.}
   key: {type: str, required: true, description: A key that may use the model.}
   model: {type: str, required: true, description: The model's public name.}
+  task: {type: str, default: chat, choices: [chat, embedding], description: Whether a token is wanted or a vector.}
   wait_seconds: {type: int, default: 60, description: How long it may take until a token comes.}
 attributes: {check_mode: {support: full}}
 """
@@ -40,6 +41,7 @@ ARGUMENTS = {
     "url": {"type": "str", "required": True},
     "key": {"type": "str", "required": True, "no_log": True},
     "model": {"type": "str", "required": True},
+    "task": {"type": "str", "default": "chat", "choices": ["chat", "embedding"]},
     "wait_seconds": {"type": "int", "default": 60},
 }
 POLL_SECONDS = 1.0
@@ -48,15 +50,14 @@ REQUEST_SECONDS = 30.0
 
 def fault(given: dict[str, Any]) -> str:
     """Why no token came; empty = one came."""
-    body = {
-        "model": given["model"],
-        "max_tokens": 1,
-        "messages": [{"role": "user", "content": "Hello"}],
-        "disable_fallbacks": True,  # another model's token proves nothing about this one
-    }
+    path, body = "/v1/chat/completions", {"max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]}
+    if given["task"] == "embedding":
+        path, body = "/v1/embeddings", {"input": "Hello"}
+    # another model's token proves nothing about this one
+    body |= {"model": given["model"], "disable_fallbacks": True}
     answer = exchange(
         "POST",
-        given["url"] + "/v1/chat/completions",
+        given["url"] + path,
         key=given["key"],
         body=body,
         headers={"x-litellm-call-id": f"proof-{uuid.uuid4()}"},
@@ -64,6 +65,8 @@ def fault(given: dict[str, Any]) -> str:
     )
     if answer.status != HTTPStatus.OK:
         return f"{answer.status or answer.error} {answer.message()}".strip()
+    if given["task"] == "embedding":
+        return "" if answer.content().get("data") else f"200, but no vector: {answer.text[:200]}"
     usage = answer.content().get("usage")
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None
     return "" if isinstance(count, int) and count > 0 else f"200, but no token: {answer.text[:200]}"

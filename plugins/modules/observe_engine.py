@@ -24,6 +24,7 @@ options:
   url: {type: str, required: true, description: Where the engine listens, without a path.}
   model: {type: str, required: true, description: The served model name.}
   api_key: {type: str, required: true, description: The key that the engine asks for.}
+  runner: {type: str, default: generate, description: "C(pooling) for an engine that is to make a vector, no token."}
   moment: {type: str, required: true, choices: [before, after], description: Before or after the calls of the run.}
   run_id: {type: str, required: true, description: What every request id of the run begins with.}
   journal_cursor: {type: str, description: "With C(after): where the journal stood before the calls."}
@@ -50,6 +51,7 @@ ARGUMENTS = {
     "url": {"type": "str", "required": True},
     "model": {"type": "str", "required": True},
     "api_key": {"type": "str", "required": True, "no_log": True},
+    "runner": {"type": "str", "default": "generate"},
     "moment": {"type": "str", "required": True, "choices": ["before", "after"]},
     "run_id": {"type": "str", "required": True},
     "journal_cursor": {"type": "str"},
@@ -148,6 +150,15 @@ class EngineWitness:
             timeout_seconds=self.given["timeout_seconds"],
         )
 
+    def _vector(self) -> Any:
+        return exchange(
+            "POST",
+            self.given["url"] + "/v1/embeddings",
+            key=self.given["api_key"],
+            body={"model": self.given["model"], "input": "Say one word."},
+            timeout_seconds=self.given["timeout_seconds"],
+        )
+
     def _models(self) -> dict[str, Any]:
         answer = self._get("/v1/models", key=self.given["api_key"])
         rows = [row for row in answer.content().get("data", []) if row.get("id") == self.given["model"]]
@@ -156,6 +167,14 @@ class EngineWitness:
         return {"served_model_name": rows[0]["id"], "max_model_len": rows[0].get("max_model_len")}
 
     def _first_token(self) -> dict[str, Any]:
+        if self.given["runner"] == "pooling":
+            answer = self._vector()
+            rows = answer.content().get("data") or [{}]
+            return {
+                "first_token_status": answer.status,
+                "vector_numbers_count": len(rows[0].get("embedding") or ()),
+                "first_token_seconds": answer.seconds,
+            }
         answer = self._chat(key=self.given["api_key"])
         return {
             "first_token_status": answer.status,

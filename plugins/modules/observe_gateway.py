@@ -32,7 +32,7 @@ options:
     type: list
     elements: dict
     default: []
-    description: "The models to call, as the plan has them: name, max_input_tokens and max_output_tokens are read."
+    description: "The models to call, as the plan has them: name, task, max_input_tokens, max_output_tokens are read."
   output_tokens: {type: int, default: 16, description: Length of an answer.}
   timeout_seconds: {type: int, default: 120, description: For each request.}
 attributes: {check_mode: {support: full}}
@@ -105,9 +105,14 @@ class Gateway:
         seen["calls"] = []
         for number, model in enumerate(self.given["models"]):
             client = Client(self, key, model, first_number=4 * number)
-            seen["calls"].extend(client.calls())
+            embeds = model.get("task") == "embedding"
+            seen["calls"].extend([client.embedding()] if embeds else client.calls())
             seen["version"] = client.gateway_version or seen.get("version")
-            seen.setdefault("keyless_status", client.keyless().status)
+            if not embeds:
+                seen.setdefault("keyless_status", client.keyless().status)
+        if "keyless_status" not in seen:
+            keyless = exchange("GET", self.url + "/v1/models", timeout_seconds=self.timeout_seconds)
+            seen["keyless_status"] = keyless.status
         return seen
 
     def forget(self) -> bool:
@@ -142,6 +147,30 @@ class Client:
             self._chat("over-long", words, 1, disable_fallbacks=True),
             self._chat("over-window", question, one_too_many, disable_fallbacks=True),
         ]
+
+    def embedding(self) -> dict[str, Any]:
+        """The one call of a model that answers with vectors."""
+        request_id = self._next_id()
+        text = "{}: a colour and a city.".format(self.gateway.given["run_id"])
+        answer = exchange(
+            "POST",
+            self.gateway.url + "/v1/embeddings",
+            key=self.key,
+            body={"model": self.model["name"], "input": text},
+            headers=_named(request_id),
+            timeout_seconds=self.gateway.timeout_seconds,
+        )
+        seen = self._call("embedding", request_id, 0, answer)
+        if answer.status == HTTPStatus.OK:
+            content = answer.content()
+            rows = content.get("data") or [{}]
+            usage = content.get("usage") or {}
+            seen.update(
+                vector_numbers_count=len(rows[0].get("embedding") or ()),
+                prompt_tokens=usage.get("prompt_tokens"),
+                completion_tokens=usage.get("completion_tokens") or 0,
+            )
+        return seen
 
     def keyless(self) -> Exchange:
         """A chat without any key."""

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from tests.gateway.stub_relay import StubRelay
 from tests.prisma_engine.postgres import USER, PostgresServer, find_binaries, free_port
 
 INPUT_COST, OUTPUT_COST = 1e-6, 2e-6
+WRITTEN_SECONDS = 180.0
 
 
 @dataclass(kw_only=True)
@@ -59,6 +61,24 @@ class Site:
         path.write_text(json.dumps(content))
         command = [str(self.gateway.venv / "bin" / "python"), "-m", "ledger", "--config", str(path)]
         return processes.run(command, environment=self.gateway.environment)
+
+    def wait_for(self, wanted: str, statement: str, *, reconciles: bool = False) -> str:
+        """What a query gives, when it gives what is wanted; LiteLLM and the ledger write behind the answers."""
+        ends_at = time.monotonic() + WRITTEN_SECONDS
+        while True:
+            if reconciles:
+                self.reconcile(grace_seconds=600)  # what LiteLLM has not written yet is not lost
+            found = self.sql(statement)
+            if found == wanted or time.monotonic() > ends_at:
+                return found
+            time.sleep(0.5)
+
+    def reconcile_all(self) -> str:
+        """Until there is nothing left to do; what was done."""
+        ends_at, done = time.monotonic() + WRITTEN_SECONDS, list[str]()
+        while (said := self.reconcile()) and time.monotonic() < ends_at:
+            done.append(said)
+        return "\n".join(done)
 
     def usage(self) -> dict[str, Any]:
         """`python -m ledger report` of these days."""
@@ -124,13 +144,27 @@ def role_variables(**own: Any) -> dict[str, Any]:
     return defaults | {name: value for name, value in private.items() if "{{" not in str(value)} | own
 
 
+def start_relay(
+    directory: Path, group: str, port: int, engine: str, *, environment: dict[str, str], **more: str
+) -> Program:
+    """A relay before the engine, with its configuration in `<group>.yaml`."""
+    config = {
+        "schema_version": 1, "group": group, "served_model_name": "tiny", "port": port, "max_model_len": 4096,
+        "replicas": [{"id": "e1", "api_base": engine}], "ledger_directory": str(directory / "relay"), **more,
+    }  # fmt: skip
+    path = directory / ("relay.yaml" if group == "chat" else f"{group}.yaml")
+    path.write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "relay", "--config", str(path)]
+    return start(command, log=path.with_suffix(".log"), environment=environment, directory=ROOT)
+
+
 @pytest.fixture(scope="session")
 def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("gateway")
     try:
         venv = processes.virtual_environment()
         prisma = processes.unpack_engine(directory)
-        redis_port, relay_port = free_port(), free_port()
+        redis_port, relay_port, vectors_port = free_port(), free_port(), free_port()
         environment = processes.environment_of(
             directory=directory, venv=venv, prisma=prisma, postgres=postgres_server, redis_port=redis_port
         )
@@ -147,22 +181,14 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
             "--served-model-name", "tiny", "--key-variable", "VLLM_API_KEY", "--max-model-len", "4096",
         ]  # fmt: skip
         programs.append(start(engine, log=directory / "engine.log", environment=own, directory=ROOT))
-        relay_config = directory / "relay.yaml"
-        relay_config.write_text(
-            yaml.safe_dump(
-                {
-                    "schema_version": 1, "group": "chat", "served_model_name": "tiny", "port": relay_port,
-                    "replicas": [{"id": "e1", "api_base": f"http://127.0.0.1:{engine_port}/v1"}],
-                    "max_model_len": 4096, "ledger_directory": str(directory / "relay"),
-                }
-            )
-        )  # fmt: skip
-        relay_command = [sys.executable, "-m", "relay", "--config", str(relay_config)]
-        relay = start(relay_command, log=directory / "relay.log", environment=own, directory=ROOT)
+        relay, vectors = (
+            start_relay(directory, group, port, f"http://127.0.0.1:{engine_port}/v1", environment=own, **more)
+            for group, port, more in (("chat", relay_port, {}), ("vectors", vectors_port, {"task": "embedding"}))
+        )
         redis_command = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir",
                          str(directory)]  # fmt: skip
         redis = start(redis_command, log=directory / "redis.log", environment=dict(os.environ), directory=directory)
-        programs += [relay, redis]
+        programs += [relay, vectors, redis]
         OwnedDatabase(server=postgres_server, name="test").install(login=USER)
         processes.install_schema(environment, venv)
         stub = StubRelay.start(free_port())
@@ -175,12 +201,20 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
             }
             for name in ("chat", "direct", "stub")
         ]  # fmt: skip
+        models.append(
+            {
+                "name": "vectors", "model_directory": "tiny", "task": "embedding", "max_input_tokens": 4096,
+                "max_output_tokens": 0, "input_cost_per_token": INPUT_COST, "output_cost_per_token": 0.0,
+                "fallbacks": [],
+            }
+        )  # fmt: skip
         deployments = [
             {"model": model, "id": identity, "api_base": f"http://127.0.0.1:{port}/v1", "served_model_name": "tiny"}
             for model, identity, port in (
                 ("chat", "chat-relay", relay_port),
                 ("direct", "direct-e1", engine_port),
                 ("stub", "stub-relay", stub.port),
+                ("vectors", "vectors-relay", vectors_port),
             )
         ]
         variables = role_variables(
@@ -210,7 +244,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
                     "identity_directory": str(directory / "identity"),
                     "metrics_path": str(directory / "ledger.prom"), "currency": "EUR",
                     "alerts_path": str(directory / "alerts.json"), "grace_seconds": 0, "unclaimed_seconds": 600,
-                    "retention_days": 30, "relay_deployments": ["chat-relay"],
+                    "retention_days": 30, "relay_deployments": ["chat-relay", "vectors-relay"],
                     "prices": {"tiny": {"input": INPUT_COST, "output": OUTPUT_COST}},
                 }
             )

@@ -161,6 +161,7 @@ class Gateway:
     config: Path
     port: int
     workers: int = 1
+    options: Sequence[str] = ()
     program: Program | None = field(default=None)
 
     @property
@@ -169,7 +170,7 @@ class Gateway:
 
     def start(self) -> None:
         command = [str(self.venv / "bin" / "litellm"), "--config", str(self.config), "--host", "127.0.0.1",
-                   "--port", str(self.port), "--num_workers", str(self.workers)]  # fmt: skip
+                   "--port", str(self.port), "--num_workers", str(self.workers), *self.options]  # fmt: skip
         log = self.directory / "litellm.log"
         self.program = start(command, log=log, environment=self.environment, directory=self.directory)
         deadline = time.monotonic() + START_SECONDS

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Callable
 
 from relay.coalescing import Coalescing
+from relay.pace import Pace
 
 
 def written(steps: Callable[[Coalescing], None], *, seconds: float, wait: float = 0.0) -> list[bytes]:
     out: list[bytes] = []
 
     async def run() -> None:
-        coalescing = Coalescing(out.append, seconds=seconds)
+        coalescing = Coalescing(out.append, pause=lambda: seconds)
         steps(coalescing)
         await asyncio.sleep(wait)
         coalescing.close()
@@ -62,3 +63,20 @@ def test_after_the_client_left_nothing_is_written() -> None:
         out.close()
 
     assert [b"<a>"] == written(steps, seconds=0.01, wait=0.1)
+
+
+def test_few_answers_hardly_wait_and_many_share_the_chunks_of_a_second() -> None:
+    pace = Pace(longest_seconds=0.05, chunks_per_second=500)
+    waits = []
+
+    for pace.streams_count in (0, 1, 10, 25, 1000):
+        waits.append(pace.seconds())
+
+    assert [0.0, 0.002, 0.02, 0.05, 0.05] == waits
+
+
+def test_without_a_limit_of_chunks_text_always_waits_and_without_a_pause_never() -> None:
+    always, never = (Pace(longest_seconds=longest, chunks_per_second=limit) for longest, limit in ((0.05, 0), (0, 500)))
+    always.streams_count = never.streams_count = 40
+
+    assert (0.05, 0.0) == (always.seconds(), never.seconds())

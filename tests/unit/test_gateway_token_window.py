@@ -238,4 +238,13 @@ def test_token_ids_are_refused_in_words_because_litellm_would_fail_on_them(hook:
 
 
 def test_a_call_without_a_prompt_is_left_alone(hook: Any) -> None:
-    _call(hook, {"model": "qwen", "input": ["embed me"]}, "aembedding")
+    _call(hook, {"model": "qwen"}, "aembedding")
+
+
+def test_of_texts_to_embed_each_must_fit_and_not_all_together(hook: Any) -> None:
+    fits, too_long = "word " * 600, "word " * 3000
+
+    _call(hook, {"model": "qwen", "input": [fits, fits, fits, fits]}, "aembedding")
+
+    with pytest.raises(Exception, match=r"too many\. Shorten the prompt"):
+        _call(hook, {"model": "qwen", "input": ["short", too_long]}, "aembedding")

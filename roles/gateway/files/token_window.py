@@ -96,7 +96,8 @@ def refusal(
     if measured.tokens > max_input_tokens:
         excess = measured.tokens - max_input_tokens
         kept = f"the other {window_tokens - max_input_tokens} of its window of {window_tokens} are kept for the answer"
-        takes = f"{model} takes prompts of at most {max_input_tokens} tokens ({kept})"
+        takes = f"{model} takes prompts of at most {max_input_tokens} tokens"
+        takes += f" ({kept})" if window_tokens > max_input_tokens else ""
         return f"{takes}; your prompt has {prompt}: {excess} too many. Shorten the prompt."
     if asked_tokens is None or measured.tokens + asked_tokens <= window_tokens:
         return None
@@ -136,6 +137,8 @@ def measure(data: Mapping[str, Any], call_type: str, ruler: PromptRuler) -> Meas
         return ruler.chat(_as_engines_see_it(_from_anthropic(request)))
     if call_type in {"aresponses", "responses"}:
         return ruler.chat(_as_engines_see_it(_from_responses(request)))
+    if call_type == "aembedding" and isinstance(request.get("input"), str | list):
+        return ruler.completion({**request, "prompt": request["input"]})  # each text for itself, like prompts
     if isinstance(request.get("messages"), list):
         return ruler.chat(_as_engines_see_it(request))
     if isinstance(request.get("prompt"), str | list):

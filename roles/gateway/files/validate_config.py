@@ -52,9 +52,9 @@ class ModelInfo(Part):
     """`model_info`: what the gateway declares about the deployment."""
 
     id: Text
-    mode: Literal["chat"]
+    mode: Literal["chat", "embedding"]
     max_input_tokens: PositiveCount
-    max_output_tokens: PositiveCount
+    max_output_tokens: PositiveCount | None = None  # embeddings have none
     input_cost_per_token: Price
     output_cost_per_token: Price
     cache_read_input_token_cost: Price
@@ -63,7 +63,7 @@ class ModelInfo(Part):
     access_groups: list[Text] | None = None
 
     @property
-    def window_tokens(self) -> tuple[int, int]:
+    def window_tokens(self) -> tuple[int, int | None]:
         """What all deployments of one model must share."""
         return self.max_input_tokens, self.max_output_tokens
 
