@@ -25,7 +25,8 @@ import pytest
 import yaml
 
 from benchmarks.fault_engine.process import FaultControl
-from benchmarks.relay_overhead import Heard, quantile
+from benchmarks.listening import Heard
+from benchmarks.relay_overhead import quantile
 from tests.gateway.conftest import Site
 from tests.gateway.cost_variations import USUAL, VARIATIONS, Variation
 from tests.gateway.processes import ROOT, Gateway, Program, start
@@ -188,7 +189,7 @@ def _arrangement(site: Site, label: str, variation: Variation, key: str, program
     path = site.directory / f"appliance-{label}.yaml"
     path.write_text(site.gateway.config.read_text().replace(f":{site.relay_port}/", f":{port}/"))
     own = site.gateway
-    gateway = Gateway(directory=own.directory, venv=own.venv, environment=own.environment | variation.environment,
+    gateway = Gateway(directory=own.directory, venv=own.venv, environment=own.environment | dict(variation.environment),
                       config=path, port=free_port(), workers=1, options=variation.options)  # fmt: skip
     gateway.start()
     return Arrangement(name=variation.name, gateway=gateway, model="chat", key=key, relay=relay)

@@ -19,8 +19,9 @@ import httpx
 import pytest
 import yaml
 
-from sizing.plan import Engine, Relay
+from sizing.plan import Engine
 from sizing.recommend_site import recommend_site
+from sizing.relays import Relay
 from tests.oracle.test_living_vllm import oracle_python
 from tests.relay.test_real_vllm import START_SECONDS, RealEngine, free_port
 from tests.relay.two_engines import REPOSITORY
