@@ -67,10 +67,12 @@ class Lab:
         except (BadLoad, ValueError, KeyError):
             return {}
 
-    def power_on(self, host: str) -> None:
-        """Power, until it runs."""
+    def power_on(self, host: str, *units: str) -> None:
+        """Power, until it runs and these units say that they serve."""
         self.verb("start", host)
         self.verb("wait", host)
+        for unit in units:
+            self.run(host, "systemctl", "start", unit)
 
 
 def relay_ledgers(lab: Lab, gateways: Sequence[str]) -> Book:

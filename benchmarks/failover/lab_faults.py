@@ -130,6 +130,11 @@ def _engine_faults(ground: Ground) -> Iterator[Fault]:
 def _host_faults(ground: Ground) -> Iterator[Fault]:
     lab, silence = ground.lab, ground.silence_seconds
     hosts = [(host, "") for host in dict.fromkeys(place.host for place in ground.model.deployments)]
+
+    def revive(place: Place) -> None:
+        engines = [one.engine for one in ground.model.deployments if one.host == place[0]]
+        lab.power_on(place[0], *(f"vllm@{engine}.service" for engine in engines))
+
     yield _each(
         ground,
         "network of an engine host gone",
@@ -144,7 +149,7 @@ def _host_faults(ground: Ground) -> Iterator[Fault]:
         "engine host powered off",
         hosts,
         lambda place: lab.verb("kill", place[0]),
-        lambda place: lab.power_on(place[0]),
+        revive,
         silence,
         watched=True,
     )
@@ -154,6 +159,13 @@ def _gateway_faults(ground: Ground) -> Iterator[Fault]:
     lab = ground.lab
     gateways = ground.plan.gateway.hosts
     relays = [(host, f"relay@{ground.relay.group}.service") for host in gateways]
+
+    def kill_worker(place: Place) -> None:
+        if ground.plan.gateway.workers > 1:
+            lab.signal_member(*place, "spawn_main", "SIGKILL")
+        else:  # LiteLLM has no other process than the one that answers
+            lab.signal_unit(*place, "SIGKILL", whom="main")
+
     yield _each(
         ground,
         "relay killed (kill -9)",
@@ -165,7 +177,8 @@ def _gateway_faults(ground: Ground) -> Iterator[Fault]:
         ground,
         "gateway worker killed (kill -9)",
         [(host, LITELLM) for host in gateways],
-        lambda place: lab.signal_member(*place, "spawn_main", "SIGKILL"),
+        kill_worker,
+        lambda place: lab.run(place[0], "systemctl", "start", place[1]),  # returns when it answers
         streams_may_break=True,
     )
     if len(gateways) > 1:
@@ -174,7 +187,7 @@ def _gateway_faults(ground: Ground) -> Iterator[Fault]:
             "gateway host powered off",
             [(host, "") for host in gateways],
             lambda place: lab.verb("kill", place[0]),
-            lambda place: lab.power_on(place[0]),
+            lambda place: lab.power_on(place[0], LITELLM),
             streams_may_break=True,
             new_may_fail_seconds=NEW_CONNECTIONS_SECONDS,
         )

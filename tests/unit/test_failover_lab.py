@@ -31,16 +31,17 @@ def said(lab: Lab) -> list[str]:
     return lines
 
 
-def ground(lab: Lab, *, gateways: tuple[str, ...] = ("h1",)) -> Ground:
+def ground(lab: Lab, *, gateways: tuple[str, ...] = ("h1",), workers: int = 1) -> Ground:
     content = plan_content()
-    content["gateway"]["hosts"] = list(gateways)
+    content["gateway"] |= {"hosts": list(gateways), "workers": workers}
     plan = Plan.parse(content, origin="plan")
     model = next(model for model in plan.models if model.name == QWEN)
     return Ground(lab=lab, plan=plan, model=model, database_host="h1", rolling_command=("true",))
 
 
-def fault(lab: Lab, name: str, *, gateways: tuple[str, ...] = ("h1",)) -> Fault:
-    return next(fault for fault in lab_faults(ground(lab, gateways=gateways)) if name in fault.name)
+def fault(lab: Lab, name: str, *, gateways: tuple[str, ...] = ("h1",), workers: int = 1) -> Fault:
+    site = ground(lab, gateways=gateways, workers=workers)
+    return next(fault for fault in lab_faults(site) if name in fault.name)
 
 
 def test_repeats_take_the_engines_of_the_model_in_turn_and_start_each_again(lab: Lab) -> None:
@@ -63,7 +64,7 @@ def test_repeats_take_the_engines_of_the_model_in_turn_and_start_each_again(lab:
     [
         ("engine stopped", "exec h2 -- systemctl kill --signal=SIGSTOP --kill-whom=all", "--signal=SIGCONT"),
         ("network of an engine host", "cut h2", "heal h2"),
-        ("engine host powered off", "kill h2", "start h2"),
+        ("engine host powered off", "kill h2", "start h2 wait h2 exec h2 -- systemctl start vllm@tiny-qwen3.service"),
         ("relay killed", "exec h1 -- systemctl kill --signal=SIGKILL --kill-whom=main relay@tiny-qwen3", ""),
         ("PostgreSQL stopped", "exec h1 -- systemctl stop postgresql@15-main.service", "systemctl start postgresql"),
         ("PostgreSQL slow", "exec h1 -- systemd-run --collect --unit=fault-slow-database", "--signal=SIGCONT"),
@@ -80,6 +81,24 @@ def test_a_fault_does_what_it_says_and_undoes_it(lab: Lab, name: str, broken: st
 
     assert breaking[0].startswith(broken)
     assert mended in " ".join(said(lab))
+
+
+@pytest.mark.parametrize(
+    ("workers", "killed"),
+    [
+        (1, "exec h1 -- systemctl kill --signal=SIGKILL --kill-whom=main litellm.service"),
+        (2, "litellm.service spawn_main SIGKILL"),
+    ],
+)
+def test_the_gateway_worker_that_is_killed_is_one_that_answers(lab: Lab, workers: int, killed: str) -> None:
+    one = fault(lab, "gateway worker", workers=workers)
+
+    one.inject()
+    one.heal()
+
+    broken, mended = said(lab)
+    assert broken.endswith(killed)
+    assert "exec h1 -- systemctl start litellm.service" == mended
 
 
 def test_an_engine_is_out_when_a_relay_says_so(lab: Lab) -> None:
@@ -115,6 +134,9 @@ def test_only_with_another_gateway_is_one_powered_off_and_only_its_streams_may_b
     lost = fault(lab, "gateway host powered off", gateways=("h1", "h4"))
 
     assert not [name for name in names if "gateway host" in name]
+    lost.inject()
+    lost.heal()
+    assert ["kill h1", "start h1", "wait h1", "exec h1 -- systemctl start litellm.service"] == said(lab)
     assert lost.streams_may_break
     assert 4.0 == lost.new_may_fail_seconds
 
