@@ -17,10 +17,11 @@ from sizing.caching import load_caching
 from sizing.cli_console import answer, complain, human_console
 from sizing.errors import SizingError
 from sizing.explain import explain
-from sizing.gateway_routes import gateway_routes, served_names
+from sizing.gateway_routes import data_classes, gateway_routes, served_names
 from sizing.providers import load_providers
 from sizing.routing import load_routing
 from sizing.site import check_freshness, load_plan, load_site
+from sizing.tracing import load_tracing
 
 CHECK_EXAMPLES = """\b
 Examples:
@@ -70,6 +71,11 @@ def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An 
     if caching is not None and loaded is not None:
         aliases = {key.alias for key in access.keys} if access is not None else None
         _tried(lambda: caching.check(gateway_hosts=len(loaded.groups["gateway"]), aliases=aliases), problems)
+    tracing = _tried(lambda: load_tracing(site), problems)
+    if tracing is not None and loaded is not None and providers is not None:
+        keys, served_by = loaded.tracing_keys, data_classes(loaded.request, providers)
+        internal = {name for name, is_internal in served_by.items() if is_internal}
+        _tried(lambda: tracing.check(keys=keys, models=served_by, internal=internal), problems)
     for problem in problems:
         complain(problem)
     if problems:

@@ -12,6 +12,7 @@ from pydantic import Field
 from sizing.documents import Part
 from sizing.errors import DocumentError
 from sizing.fallbacks import Fallbacks, Routed, check_fallbacks
+from sizing.listed_models import ListedModel, listed_models
 from sizing.plan import Plan
 from sizing.provider_entries import ProviderEntry, entries, environment_name
 from sizing.providers import DeclaredModel, Deployment, Endpoint, Providers
@@ -54,6 +55,7 @@ class GatewayRoutes(Part):
     access_groups: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="of own models, by model")
     secrets: dict[str, str] = Field(default_factory=dict, description="environment variable -> name in the vault")
     fence: Fence = Fence()
+    listed: tuple[ListedModel, ...] = Field(default=(), description="declared models, for the page for people")
     all_inside: bool = Field(default=True, description="nothing that is served stands outside")
 
 
@@ -62,6 +64,12 @@ def served_names(request: Request, providers: Providers, routing: Routing) -> fr
     own = {model.name for model in request.models}
     others = {model.name for model, _ in providers.served()}
     return frozenset(own | others | set(routing.aliases) | set(routing.access_groups))
+
+
+def data_classes(request: Request, providers: Providers) -> Mapping[str, bool]:
+    """Every model that is served, and whether it is marked `data: internal`."""
+    own = {model.name: model.data == "internal" for model in request.models}
+    return own | {model.name: model.data == "internal" for model, _ in providers.served()}
 
 
 def gateway_routes(request: Request, plan: Plan, providers: Providers, routing: Routing) -> GatewayRoutes:
@@ -135,6 +143,7 @@ def gateway_routes(request: Request, plan: Plan, providers: Providers, routing: 
             internal=tuple(one for name in internal for one in (name, *aliases[name], *ids.get(name, ()))),
             inside=_inside(plan, served, declared) if internal else (),
         ),
+        listed=listed_models(served),
         all_inside=all(model.inside for model in models.values()),
     )  # fmt: skip
 

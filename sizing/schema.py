@@ -17,6 +17,7 @@ from sizing.providers import Providers
 from sizing.report import Report
 from sizing.request import Request
 from sizing.routing import Routing
+from sizing.tracing import Tracing
 
 
 def documents() -> dict[str, type[Part]]:
@@ -35,6 +36,7 @@ def documents() -> dict[str, type[Part]]:
         "report": Report,
         "request": Request,
         "routing": Routing,
+        "tracing": Tracing,
     }
 
 

@@ -19,6 +19,7 @@ from sizing.hardware import Hardware
 from sizing.plan import PLAN_KEY, Plan
 from sizing.providers import KEYS_VARIABLE
 from sizing.request import Request
+from sizing.tracing import KEYS_VARIABLE as TRACING_KEYS_VARIABLE
 
 OUR_DOCUMENTS = frozenset(
     {
@@ -30,6 +31,7 @@ OUR_DOCUMENTS = frozenset(
         "hardware.json",
         "providers.yml",
         "routing.yml",
+        "tracing.yml",
         "vault_access.yml",
     }
 )
@@ -49,6 +51,8 @@ class Site:
     model_store: Path
     provider_keys: frozenset[str]
     """The names, never the values, of what the vault holds for providers."""
+    tracing_keys: frozenset[str] = frozenset()
+    """The same for receivers of traces."""
 
 
 def plan_path(directory: Path) -> Path:
@@ -77,7 +81,8 @@ def load_site(directory: Path) -> Site:
         groups=groups,
         hardware=hardware,
         model_store=_model_store(directory, hostvars, groups["engines"][0]),
-        provider_keys=_provider_keys(directory, hostvars.get(groups["gateway"][0], {})),
+        provider_keys=_keys_in_vault(directory, hostvars.get(groups["gateway"][0], {}), KEYS_VARIABLE),
+        tracing_keys=_keys_in_vault(directory, hostvars.get(groups["gateway"][0], {}), TRACING_KEYS_VARIABLE),
     )
 
 
@@ -128,11 +133,11 @@ def _model_store(directory: Path, hostvars: Mapping[str, Mapping[str, Any]], hos
     return Path(configured).expanduser()
 
 
-def _provider_keys(directory: Path, variables: Mapping[str, Any]) -> frozenset[str]:
-    keys = variables.get(KEYS_VARIABLE, {})
+def _keys_in_vault(directory: Path, variables: Mapping[str, Any], name: str) -> frozenset[str]:
+    keys = variables.get(name, {})
     if not isinstance(keys, dict) or not all(isinstance(value, str | dict) and value for value in keys.values()):
-        raise DocumentError(f"{directory}: {KEYS_VARIABLE} in the vault must name each key with its value, none empty")
-    return frozenset(str(name) for name in keys)
+        raise DocumentError(f"{directory}: {name} in the vault must name each key with its value, none empty")
+    return frozenset(str(key) for key in keys)
 
 
 def _hosts_of(inventory: Mapping[str, Any], group: str) -> tuple[str, ...]:

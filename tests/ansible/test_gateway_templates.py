@@ -329,3 +329,34 @@ def test_a_site_without_a_cache_of_answers_shares_none(rendered: Path) -> None:
     assert {"ttl_seconds": 600, "share": "key", "keys": [], "per_request": True} == json.loads(
         (rendered / "response_cache.json").read_text()
     )
+
+
+def test_a_site_without_receivers_of_traces_tells_nobody(rendered: Path) -> None:
+    settings = yaml.safe_load((rendered / "config.yaml").read_text())["litellm_settings"]
+
+    assert [] == json.loads((rendered / "tracing.json").read_text())["receivers"]
+    assert "trace_export.instance" not in settings["callbacks"]
+    assert settings["turn_off_message_logging"] is True
+    assert "TRACING_KEY" not in (rendered / "litellm.env").read_text()
+    assert "stays on them" in (rendered / "front_page.html").read_text()
+
+
+def test_receivers_of_traces_arrive_with_their_keys_in_the_environment_alone(tmp_path: Path) -> None:
+    langfuse = {"name": "l", "kind": "langfuse", "url": "https://l", "key": "lf", "content": True}
+    collector = {"name": "c", "kind": "opentelemetry", "url": "http://c", "headers": {"x-key": "col"}, "inside": True}
+    directory = render(
+        tmp_path, gateway_tracing={"receivers": [langfuse, collector]}, gateway_tracing_keys={"lf": NASTY, "col": "c:1"}
+    )
+
+    assert [] == faults(directory / "config.yaml")
+    settings = yaml.safe_load((directory / "config.yaml").read_text())["litellm_settings"]
+    assert "trace_export.instance" == settings["callbacks"][-1]
+    assert settings["turn_off_message_logging"] is False
+    told = json.loads((directory / "tracing.json").read_text())
+    assert [("TRACING_KEY_LF", {}, False, True), (None, {"x-key": "TRACING_KEY_COL"}, True, False)] == [
+        (one["key"], one["headers"], one["inside"], one["content"]) for one in told["receivers"]
+    ]
+    environment = systemd_reads(directory / "litellm.env")
+    assert (NASTY, "c:1") == (environment["TRACING_KEY_LF"], environment["TRACING_KEY_COL"])
+    assert NASTY not in (directory / "tracing.json").read_text()
+    assert "stays on them" not in (directory / "front_page.html").read_text()

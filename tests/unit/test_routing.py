@@ -97,6 +97,23 @@ def test_a_declared_model_becomes_one_entry_for_each_endpoint_that_is_on(planned
     assert ("small-relay", "large-relay", "lab-chat-lab-0", "lab-chat-lab-1") == found.fence.inside
 
 
+def test_the_page_for_people_is_told_of_declared_models_by_their_dearest_endpoint(planned: Path) -> None:
+    mixed = model("mixed", ASK_LAB, ASK_CLOUD | {"input_cost_per_token": None, "output_cost_per_token": None})
+    dear = model("dear", ASK_LAB, ASK_CLOUD)
+    found = routes(planned, providers(models=[model("lab-chat", ASK_LAB), mixed, dear]))
+
+    assert [
+        ("lab-chat", 30000, 2768, 0.0, 0.0, True),
+        ("mixed", 30000, 2768, None, None, False),
+        ("dear", 30000, 2768, 1e-6, 4e-6, False),
+    ] == [
+        (one.name, one.max_input_tokens, one.max_output_tokens, one.input_cost_per_token, one.output_cost_per_token,
+         one.inside)
+        for one in found.listed
+    ]  # fmt: skip
+    assert () == routes(planned, Providers()).listed
+
+
 def test_endpoints_are_off_until_somebody_switches_them_on(planned: Path) -> None:
     endpoints = [LAB, {name: value for name, value in CLOUD.items() if name != "enabled"}]
 
