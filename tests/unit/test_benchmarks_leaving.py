@@ -45,9 +45,7 @@ def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
         process.kill()
 
 
-@pytest.mark.parametrize(
-    ("suite", "name"), [("failover", "SIGTERM"), ("failover", "SIGKILL"), ("crowd", "SIGTERM"), ("crowd", "SIGHUP")]
-)
+@pytest.mark.parametrize(("suite", "name"), [("failover", "SIGTERM"), ("failover", "SIGKILL"), ("crowd", "SIGHUP")])
 def test_no_engine_and_no_relay_outlives_its_suite(suite: str, name: str, tmp_path: Path) -> None:
     mark = str(tmp_path)
     command = [
