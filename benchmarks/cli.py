@@ -51,6 +51,11 @@ COMMANDS = {
         attribute="audit_command",
         summary="The operator's questions to an audit of ten million rows, in a PostgreSQL of its own.",
     ),
+    "guardrails": Command(
+        module="benchmarks.guardrails",
+        attribute="guardrails_command",
+        summary="What each guardrail costs a request and an answer, in milliseconds, by length; memory and start.",
+    ),
     "suite": Command(
         module="benchmarks.cli_suites",
         attribute="suites",

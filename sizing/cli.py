@@ -32,6 +32,7 @@ VERBS = {
     "check": "cli_site",
     "explain": "cli_site",
     "routing": "cli_routing",
+    "guardrails": "cli_guardrails",
     "verify": "cli_verify",
     "accept": "cli_accept",
     "fetch": "cli_fetch",

@@ -18,6 +18,7 @@ from sizing.cli_console import answer, complain, human_console
 from sizing.errors import SizingError
 from sizing.explain import explain
 from sizing.gateway_routes import data_classes, gateway_routes, served_names
+from sizing.guardrails import load_guardrails
 from sizing.providers import load_providers
 from sizing.routing import load_routing
 from sizing.site import check_freshness, load_plan, load_site
@@ -68,8 +69,11 @@ def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An 
     _tried(lambda: load_alerts(site), problems)
     _tried(lambda: load_audit(site), problems)
     caching = _tried(lambda: load_caching(site), problems)
+    aliases = {key.alias for key in access.keys} if access is not None else None
+    guardrails = _tried(lambda: load_guardrails(site), problems)
+    if guardrails is not None:
+        _tried(lambda: guardrails.check(aliases=aliases), problems)
     if caching is not None and loaded is not None:
-        aliases = {key.alias for key in access.keys} if access is not None else None
         _tried(lambda: caching.check(gateway_hosts=len(loaded.groups["gateway"]), aliases=aliases), problems)
     tracing = _tried(lambda: load_tracing(site), problems)
     if tracing is not None and loaded is not None and providers is not None:

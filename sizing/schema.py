@@ -10,6 +10,7 @@ from sizing.audit import Audit
 from sizing.caching import Caching
 from sizing.calibration import Calibration
 from sizing.documents import Part
+from sizing.guardrails import Guardrails
 from sizing.hardware import Hardware
 from sizing.observation import Observation
 from sizing.plan import Plan
@@ -29,6 +30,7 @@ def documents() -> dict[str, type[Part]]:
         "caching": Caching,
         "calibration": Calibration,
         "estimate": Estimate,
+        "guardrails": Guardrails,
         "hardware": Hardware,
         "observation": Observation,
         "plan": Plan,

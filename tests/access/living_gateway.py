@@ -73,9 +73,13 @@ def why_not() -> str | None:
 
 @contextmanager
 def living_gateway(
-    engine_port: int, *, workers: int = 1, settings: Mapping[str, Any] | None = None
+    engine_port: int,
+    *,
+    workers: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[LivingGateway]:
-    """The gateway while the block runs; `settings` are further litellm_settings."""
+    """The gateway while the block runs; `settings` are further litellm_settings, `variables` of its environment."""
     program = _litellm()
     directory = Path(tempfile.mkdtemp(prefix="gateway-test-"))
     postgres = PostgresServer.create()
@@ -95,6 +99,7 @@ def living_gateway(
         config["litellm_settings"].update(settings or {})
         (directory / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         environment = _environment(engine, program, postgres, directory, secret) | {"REDIS_PORT": str(redis_port)}
+        environment |= variables or {}
         _prepare_database(engine, program, environment)
         log = directory / "litellm.log"
         with log.open("wb") as file:

@@ -26,7 +26,7 @@ LAYERS = (
         "safetensors_header",
         "model_config",
     },
-    {"caching"},
+    {"caching", "guardrails"},
     {"calibration", "start_up_log", "relays", "wish", "serving"},
     {"speed_reports"},
     {"plan", "measure_gpus", "provider_entries", "listed_models"},
