@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, replace
 
 IDS = b'"token_ids":['
+IDS_BEHIND = b"," + IDS
 PROMPT_IDS = b'"prompt_token_ids":['
 CHOICES = b'"choices":['
 _STRING = re.compile(rb'(?:[^"\\]|\\.)*')
@@ -24,7 +25,7 @@ class Shape:
     middle: bytes
     end: bytes
     out_head: bytes
-    out_tail: bytes  # middle, null for the ids, end and the empty line
+    out_tail: bytes  # middle without the ids, end and the empty line
 
 
 def identity_of(event: bytes) -> bytes:
@@ -80,8 +81,14 @@ def shape_of(event: bytes, *, kind: str, identity: bytes) -> Shape | None:
         middle=middle,
         end=event[close:],
         out_head=identity + event[choices:start],
-        out_tail=middle[:-1] + b"null" + event[close + 1 :] + b"\n\n",
+        # Without the ids' key: a field that LiteLLM does not know costs it 15 us of each chunk, and says nothing.
+        out_tail=_without_key(middle) + event[close + 1 :] + b"\n\n",
     )
+
+
+def _without_key(middle: bytes) -> bytes:
+    """What stands between the text and the ids, without the key of the ids where it can be taken away."""
+    return middle.removesuffix(IDS_BEHIND) if middle.endswith(IDS_BEHIND) else middle[:-1] + b"null"
 
 
 def translated(shape: Shape, *, kind: str, identity: bytes, model: Shape | None) -> Shape:
@@ -90,5 +97,5 @@ def translated(shape: Shape, *, kind: str, identity: bytes, model: Shape | None)
         out_head, out_tail = model.out_head, model.out_tail
     else:
         out_head = identity + b'"choices":[{"index":0,"delta":{"%b":"' % kind.encode()
-        out_tail = b'"},"logprobs":null,"finish_reason":null,"token_ids":null}]}\n\n'
+        out_tail = b'"},"logprobs":null,"finish_reason":null}]}\n\n'
     return replace(shape, kind=kind, out_head=out_head, out_tail=out_tail)

@@ -169,3 +169,13 @@ def test_an_error_event_an_abort_and_an_end_without_a_reason_are_faults() -> Non
     aborted = chat({"content": "a"}, [11]).replace(b'"finish_reason":null', b'"finish_reason":"abort"')
     assert "abort" in (answer.feed(aborted) or "")
     assert answer.feed(b'data: {"nonsense"') != ""
+
+
+def test_ids_that_nobody_asked_for_leave_no_empty_key_behind() -> None:
+    """LiteLLM pays for a field that it does not know in every chunk."""
+    answer, out = begun()
+    for word in ("a", "b", "c"):
+        assert answer.feed(chat({"content": word}, [11])) is None
+
+    assert ["a", "b", "c"] == [delta["content"] for delta in deltas(out)[1:]]
+    assert [True, False, False] == ["token_ids" in chunk["choices"][0] for chunk in out[1:]]
