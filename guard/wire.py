@@ -68,12 +68,16 @@ def receive(connection: socket.socket) -> Any | None:
 
 def has_gone(connection: socket.socket) -> bool:
     """Whether nobody waits for the answer any more."""
+    patience = connection.gettimeout()
+    connection.setblocking(False)  # with a patience, Python would wait for it here too
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        return connection.recv(1, socket.MSG_PEEK) == b""
     except BlockingIOError:
         return False
     except OSError:
         return True
+    finally:
+        connection.settimeout(patience)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes | None:

@@ -70,12 +70,13 @@ def check_command(site: Annotated[Path, typer.Argument(metavar="SITE", help="An 
     _tried(lambda: load_audit(site), problems)
     caching = _tried(lambda: load_caching(site), problems)
     aliases = {key.alias for key in access.keys} if access is not None else None
-    guardrails = _tried(lambda: load_guardrails(site), problems)
-    if guardrails is not None:
-        _tried(lambda: guardrails.check(aliases=aliases), problems)
     if caching is not None and loaded is not None:
         _tried(lambda: caching.check(gateway_hosts=len(loaded.groups["gateway"]), aliases=aliases), problems)
     tracing = _tried(lambda: load_tracing(site), problems)
+    guardrails = _tried(lambda: load_guardrails(site), problems)
+    if guardrails is not None:
+        traced = next((one.name for one in tracing.receivers if one.content), None) if tracing is not None else None
+        _tried(lambda: guardrails.check(aliases=aliases, traced=traced), problems)
     if tracing is not None and loaded is not None and providers is not None:
         keys, served_by = loaded.tracing_keys, data_classes(loaded.request, providers)
         internal = {name for name, is_internal in served_by.items() if is_internal}

@@ -131,8 +131,16 @@ class Guardrails(Document):
                 raise ValueError(f"guardrail {name} is declared twice; keep one")
         return self
 
-    def check(self, *, aliases: Collection[str] | None) -> None:
-        """Raises DocumentError for a key that access.yml does not have; `aliases` are the declared ones, or None."""
+    def check(self, *, aliases: Collection[str] | None, traced: str | None = None) -> None:
+        """Raises DocumentError where it does not suit the site.
+
+        `aliases` are the declared keys, or None; `traced` is a receiver of traces that is sent what engines answer.
+        """
+        if traced is not None and (rule := next((one for one in self.rules if "out" in one.directions), None)):
+            raise DocumentError(
+                f"guardrails: {rule.name} looks at answers, and tracing.yml sends {traced} answers as engines "
+                "give them; set content: false there, or take `out` from the directions here"
+            )
         for rule in self.rules:
             for alias in (*rule.keys, *rule.except_keys):
                 if aliases is not None and alias not in aliases:

@@ -65,10 +65,12 @@ def write_rules(directory: Path, rules: Sequence[Mapping[str, Any]], **more: Any
 
 
 @contextmanager
-def running_guard(directory: Path, rules: Sequence[Mapping[str, Any]], **more: Any) -> Iterator[LivingGuard]:
-    """The service while the block runs."""
+def running_guard(
+    directory: Path, rules: Sequence[Mapping[str, Any]], *, python: Path | None = None, **more: Any
+) -> Iterator[LivingGuard]:
+    """The service while the block runs; `python` is another interpreter than that of the lock."""
     config, log = write_rules(directory, rules, **more), directory / "guard.log"
-    command = [str(guard_venv() / "bin" / "python"), "-m", "guard", "serve", "--config", str(config)]
+    command = [str(python or guard_venv() / "bin" / "python"), "-m", "guard", "serve", "--config", str(config)]
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
     with log.open("wb") as file:
         process = subprocess.Popen(
