@@ -165,7 +165,8 @@ class Request(Document):
                     raise ValueError(f"{model.name} falls back to {fallback}, which answers with vectors; take it out")
         self._refuse_circles()
         if self.acceptance is not None:
-            self.acceptance.check_models({model.name: model.context_tokens for model in self.models})
+            chats = [model for model in self.models if model.task == "chat"]
+            self.acceptance.check_models({model.name: model.context_tokens for model in chats})
         return self
 
     def _refuse_circles(self) -> None:

@@ -104,11 +104,12 @@ def left_out(name: SuiteName, reason: str, *, subject: str = "") -> SuiteResult:
 
 
 def models_of(name: SuiteName, plan: Plan, criteria: AcceptanceCriteria) -> Sequence[PlannedModel]:
-    """The models that a suite runs on."""
+    """The models that a suite runs on; all of them chat."""
+    chats = [model for model in plan.models if model.task == "chat"]
     if name in EVERY_MODEL:
-        return plan.models
-    loaded = criteria.models_under_load(tuple(model.name for model in plan.models))
-    return [model for model in plan.models if model.name in loaded]
+        return chats
+    loaded = criteria.models_under_load(tuple(model.name for model in chats))
+    return [model for model in chats if model.name in loaded]
 
 
 @dataclass(frozen=True, kw_only=True)

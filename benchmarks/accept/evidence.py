@@ -107,7 +107,7 @@ def judge_items(seen: Seen) -> dict[str, Judged]:
 
 def _single_endpoint(seen: Seen) -> Judged:
     counts = Counter(call.model for call in seen.answered)
-    silent = [name for name in seen.models if not counts[name]]
+    silent = [name for name, model in seen.models.items() if model.task == "chat" and not counts[name]]
     if silent:
         return "failed", f"{seen.gateway_url} gave no whole answer for {', '.join(silent)}"
     told = ", ".join(f"{name} ({counts[name]:,} answers)" for name in seen.models)
@@ -136,7 +136,8 @@ def _routing(seen: Seen) -> Judged:
                 used[deployment.id] += name in engines
                 if deployment.id in booked and engines and name not in engines:
                     wrong.append(f"{call.request_id} is booked on {deployment.id} and was served by {sorted(engines)}")
-    idle = [deployment.id for model in seen.plan.models for deployment in model.deployments if not used[deployment.id]]
+    chats = [model for model in seen.plan.models if model.task == "chat"]
+    idle = [deployment.id for model in chats for deployment in model.deployments if not used[deployment.id]]
     wrong += [f"{name} served nothing" for name in idle]
     told = ", ".join(f"{count:,} by {name}" for name, count in used.items())
     if wrong:

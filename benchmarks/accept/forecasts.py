@@ -34,7 +34,7 @@ def forecasts(
     """(forecasts beside measurements, why there are none of a model) for the models under load."""
     found: list[Prediction] = []
     notes: list[str] = []
-    names = criteria.models_under_load(tuple(model.name for model in plan.models))
+    names = criteria.models_under_load(tuple(model.name for model in plan.models if model.task == "chat"))
     for model in plan.models:
         if model.name not in names:
             continue
