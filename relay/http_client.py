@@ -7,6 +7,8 @@ from typing import Protocol, cast
 
 import httptools
 
+from relay.lateness import within
+
 IDLE_SECONDS_MAX = 4.0
 """uvicorn closes an idle connection after 5 s; using it just then would look like a fault."""
 
@@ -141,8 +143,7 @@ class Pool:
     async def connect(self, seconds: float) -> EngineConnection:
         """A new connection. Raises OSError or TimeoutError."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(seconds):
-            _, connection = await loop.create_connection(lambda: EngineConnection(self), *self._address)
+        _, connection = await within(seconds, loop.create_connection(lambda: EngineConnection(self), *self._address))
         return connection
 
     def keep(self, connection: EngineConnection) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relay.http_client import EngineConnection
+from relay.lateness import LATE_SECONDS
 from relay.replica import Replica
 
 Kind = Literal["finished", "refused", "busy", "fault"]
@@ -64,6 +65,7 @@ class Leg:
         self._paused = False
         self.again: Callable[[], None] | None = None  # sends once more, for a kept connection that was dead already
         self._timer: asyncio.TimerHandle | None = None
+        self._due, self._excused_since = 0.0, -1.0  # when the timer was to come; a silence that was excused once
 
     @property
     def finished(self) -> bool:
@@ -78,7 +80,7 @@ class Leg:
             self.replica.legs.add(self)
         connection.send(request, self)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._limit_seconds, self._look)
+            self._rearm(self._limit_seconds)
 
     def pause(self, paused: bool) -> None:
         """The client is too slow, or no longer."""
@@ -108,7 +110,8 @@ class Leg:
 
     def replica_out(self, reason: str) -> None:
         """Others found the engine faulty. Who still gets bytes from it goes on."""
-        if self._loop.time() - self._last >= self._stall_seconds / 2:
+        unheard = self._first and not self._bytes
+        if unheard or self._loop.time() - self._last >= self._stall_seconds / 2:
             self.fault(f"its engine is out: {reason}")
 
     # Listener
@@ -202,14 +205,18 @@ class Leg:
         if self._timer is not None:
             self._timer.cancel()
         if not self.over.done():
-            self._timer = self._loop.call_later(seconds, self._look)
+            self._due = self._loop.time() + seconds
+            self._timer = self._loop.call_at(self._due, self._look)
 
     def _look(self) -> None:
         """Whether it has taken too long. Looks again when it could have, at the earliest."""
         now = self._loop.time()
         since = self._begun if self._first else self._last
-        left = since + self._limit_seconds - now
-        if self._paused:
+        left, late = since + self._limit_seconds - now, now - self._due
+        if late > LATE_SECONDS and self._excused_since != since:
+            self._excused_since = since
+            self._rearm(min(late, self._limit_seconds))
+        elif self._paused:
             self._rearm(self._limit_seconds)
         elif left > 0:
             self._rearm(left)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from relay.lateness import within
 from relay.leg import Leg, LegEnd
 from relay.replica import Replica
 
@@ -66,8 +67,7 @@ class Sender:
 async def outcome_of(leg: Leg, *, seconds: float) -> LegEnd:
     """How a leg ended, at the latest after so long."""
     try:
-        async with asyncio.timeout(seconds):
-            return await leg.over
+        return await within(seconds, leg.over)
     except TimeoutError:
         return LegEnd(kind="fault", reason=f"no answer within {seconds:g} s", hung=True)
     finally:

@@ -36,6 +36,10 @@ UNSTABLE_MAX_RATIO = 0.5
 VOCABULARY = 1000  # ids that every model at hand has, special ones left out
 FIRST_ID = 300
 CONTROL_RUNS = 2
+VLLM_OPTIONS = (
+    *("--generation-config", "vllm", "--dtype", "float32"),
+    *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+)
 
 
 def crowd_command(
@@ -104,7 +108,7 @@ def crowd_command(
                 log_directory=directory / "processes",
                 step_seconds=itl_ms / 1000,
                 nursery=nursery,
-                options=("--max-num-seqs", str(streams), "--generation-config", "vllm", "--dtype", "float32"),
+                options=(*VLLM_OPTIONS, "--max-num-seqs", str(streams)),
             )
             cores = [str(number % (os.cpu_count() or 1)) for number in range(count)]
             engines = stack.enter_context(loopback.vllm_engines(settings, cores))

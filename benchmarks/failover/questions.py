@@ -26,6 +26,7 @@ SPECIALS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("penalties", {"presence_penalty": 0.5, "frequency_penalty": 0.2}),
     ("a seed", {"temperature": 0.7, "seed": 11}),
     ("log probabilities", {"logprobs": 1}),
+    ("tools", {"tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]}),
     ("a stop string", {"stop": ["zq", "다 "]}),
     ("min_tokens", {"min_tokens": 12, "stop": ["e"]}),
     ("structured output", {"response_format": {"type": "json_object"}}),
@@ -99,6 +100,8 @@ def questions(
             body |= wish
             if chat and "logprobs" in body:
                 body |= {"logprobs": True, "top_logprobs": 1}
+            if not chat:
+                body.pop("tools", None)
         elif number % 2:
             body["return_token_ids"] = True
         made.append(Question(family=", ".join(filter(None, (family, kind))), path=CHAT if chat else TEXT, body=body))

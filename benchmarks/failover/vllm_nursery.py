@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from importlib import import_module
 
 IMPORTED = (
@@ -57,6 +58,9 @@ def _become_an_engine(order: dict[str, object]) -> None:
     try:
         import_module("vllm.entrypoints.cli.main").main()
         status = 0
+    except BaseException:
+        traceback.print_exc()  # into its log; nobody else will say it
+        raise
     finally:
         os._exit(status)
 

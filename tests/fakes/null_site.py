@@ -39,7 +39,7 @@ def null_site(*, tls: ssl.SSLContext | None = None, key: str = "", slots: int = 
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(60)
     yield port[0], server
     loop.call_soon_threadsafe(loop.stop)
     thread.join()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +32,17 @@ def connection_count(postgres: PostgresServer, name: str) -> int:
     return names.splitlines().count(name)
 
 
+def asleep(postgres: PostgresServer) -> int:
+    """Queries that have reached the database and sleep there."""
+    return postgres.sql("postgres", "SELECT wait_event FROM pg_stat_activity").split().count("PgSleep")
+
+
+async def until(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(check):
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.usefixtures("db")
 async def test_two_hundred_queries_share_ten_connections(prisma_client: Any, postgres: PostgresServer) -> None:
     url = postgres.url("test", parameters="connection_limit=10&pool_timeout=30&application_name=crowd")
@@ -50,14 +61,15 @@ async def test_two_hundred_queries_share_ten_connections(prisma_client: Any, pos
 async def test_a_query_that_finds_no_free_connection_says_so(prisma_client: Any, postgres: PostgresServer) -> None:
     url = postgres.url("test", parameters="connection_limit=2&pool_timeout=1")
     async with another_client(prisma_client, url) as client:
-        holders = [asyncio.create_task(client.query_raw("SELECT pg_sleep(3)")) for _ in range(2)]
-        await asyncio.sleep(0.2)
+        holders = [asyncio.create_task(client.query_raw("SELECT pg_sleep(6)")) for _ in range(2)]
+        await until(lambda: asleep(postgres) == 2)
         began = time.monotonic()
 
         with pytest.raises(prisma_client.errors.DataError, match="Timed out fetching a new connection") as caught:
             await client.query_raw("SELECT 1")
 
-        assert 0.9 < time.monotonic() - began < 2
+        assert time.monotonic() - began > 0.9
+        assert not any(holder.done() for holder in holders), "it waited for a free one"
         assert caught.value.code == "P2024"
         assert caught.value.meta == {"connection_limit": 2, "timeout": 1}
         await asyncio.gather(*holders)
@@ -78,7 +90,7 @@ async def test_a_server_without_free_slots_is_no_outage(prisma_client: Any, post
     postgres.sql("postgres", "CREATE ROLE narrow LOGIN PASSWORD 'narrow' CONNECTION LIMIT 1")
     url = f"postgresql://narrow:narrow@127.0.0.1:{postgres.port}/test?connection_limit=5"
     async with another_client(prisma_client, url) as client:
-        queries = [client.query_raw("SELECT pg_sleep(0.2)") for _ in range(5)]
+        queries = [client.query_raw("SELECT pg_sleep(3)") for _ in range(5)]
         results = await asyncio.gather(*queries, return_exceptions=True)
 
     errors = [result for result in results if isinstance(result, Exception)]
@@ -91,8 +103,8 @@ async def test_a_lost_connection_costs_one_query_and_no_more(prisma_client: Any,
     url = postgres.url("test", parameters="connection_limit=3&application_name=victim")
     kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'"
     async with another_client(prisma_client, url) as client:
-        running = asyncio.create_task(client.query_raw("SELECT pg_sleep(10)"))
-        await asyncio.sleep(0.2)
+        running = asyncio.create_task(client.query_raw("SELECT pg_sleep(60)"))
+        await until(lambda: asleep(postgres) == 1)
         postgres.sql("postgres", kill)
         with pytest.raises(prisma_client.errors.DataError, match="Server has closed the connection") as caught:
             await running
@@ -100,7 +112,7 @@ async def test_a_lost_connection_costs_one_query_and_no_more(prisma_client: Any,
 
         await client.query_raw("SELECT 1")
         postgres.sql("postgres", kill)  # an idle one
-        await asyncio.sleep(0.2)
+        await until(lambda: connection_count(postgres, "victim") == 0)
         assert (await client.query_raw("SELECT 1 AS one")) == [{"one": 1}]
 
         for _ in range(6):  # inside a transaction, between two statements
@@ -150,9 +162,8 @@ async def test_a_restarted_database_is_found_again_under_load(
         await asyncio.to_thread(postgres.stop, mode)
         await asyncio.sleep(1)
         down = len(outcomes)
-        await asyncio.sleep(0.5)
+        await until(lambda: len(outcomes) > down)
         assert "ok" not in outcomes[down:]
-        assert len(outcomes) > down
         await asyncio.to_thread(postgres.start)
         up = len(outcomes)
         async with asyncio.timeout(60):
@@ -179,6 +190,7 @@ async def test_an_encrypted_connection_is_checked_against_the_given_authority(
     )  # fmt: skip
     postgres.sql("postgres", "ALTER SYSTEM SET ssl = on")
     postgres.sql("postgres", "SELECT pg_reload_conf()")
+    await until(lambda: postgres.sql("postgres", "SHOW ssl") == "on")
     authority = tmp_path_factory.mktemp("tls") / "authority.pem"
     authority.write_bytes(certificate.read_bytes())
     used = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"

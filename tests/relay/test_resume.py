@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.relay.two_engines import CHAT, TEXT, TwoEngines
+from tests.relay.two_engines import CHAT, HASTY, TEXT, TwoEngines
 
 GREEDY = {
     "model": "fault",
@@ -41,13 +41,25 @@ KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
     "two prompts": (TEXT, {"prompt": ["one", "두 번째"]}),
 }
-FAULTS = ("cut", "stall", "error_event", "false_end")
+FAULTS = ("cut", "error_event", "false_end", "stall")
+SILENT = frozenset({"stall", "mute"})
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoEngines]:
     with TwoEngines(tmp_path_factory.mktemp("site")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def hasty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoEngines]:
+    with TwoEngines(tmp_path_factory.mktemp("hasty"), **HASTY) as running:
+        yield running
+
+
+@pytest.fixture
+def site_for(site: TwoEngines, hasty_site: TwoEngines, fault: str) -> TwoEngines:
+    return hasty_site if fault in SILENT else site
 
 
 def request_of(kind: str, *, number: int) -> tuple[str, dict[str, Any]]:
@@ -73,8 +85,8 @@ def test_an_undisturbed_answer_is_what_the_engine_says(site: TwoEngines, kind: s
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_answer_goes_on_as_if_nothing_had_happened(site: TwoEngines, kind: str, fault: str) -> None:
-    number = FAULTS.index(fault)
+def test_an_answer_goes_on_as_if_nothing_had_happened(site_for: TwoEngines, kind: str, fault: str) -> None:
+    site, number = site_for, FAULTS.index(fault)
     path, body = request_of(kind, number=number)
     right = site.undisturbed(path, body).told
     site.heal()
@@ -97,12 +109,13 @@ def test_two_faults_in_one_answer_are_two_seams(site: TwoEngines) -> None:
     assert right == heard.told
 
 
-@pytest.mark.parametrize("refusal", ["500", "503", "429", "reset", "mute"])
-def test_an_engine_that_refuses_is_not_seen_by_the_client(site: TwoEngines, refusal: str) -> None:
+@pytest.mark.parametrize("fault", ["500", "503", "429", "reset", "mute"])
+def test_an_engine_that_refuses_is_not_seen_by_the_client(site_for: TwoEngines, fault: str) -> None:
+    site = site_for
     path, body = request_of("a chat", number=10)
     right = site.undisturbed(path, body).told
     site.heal()
-    site.first_fault(refusal, after_tokens=0)
+    site.first_fault(fault, after_tokens=0)
     site.engines["b"].control.heal()
 
     heard = [site.ask(path, body) for _ in range(2)]

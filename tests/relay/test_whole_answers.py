@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.ledger_reader import read_all
-from tests.relay.two_engines import CHAT, KEY, TEXT, TwoEngines
+from tests.relay.two_engines import CHAT, HASTY, KEY, TEXT, TwoEngines
 
 ASKED: dict[str, Any] = {"model": "fault", "temperature": 0, "max_tokens": 40}
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
@@ -17,6 +17,12 @@ TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoEngines]:
     with TwoEngines(tmp_path_factory.mktemp("site")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoEngines]:
+    with TwoEngines(tmp_path_factory.mktemp("hasty"), **HASTY) as running:
         yield running
 
 
@@ -51,7 +57,10 @@ def essence(body: dict[str, Any]) -> dict[str, Any]:
     ],
     ids=["chat", "completion", "stop", "tools", "a seed"],
 )
-def test_a_whole_answer_survives_a_fault(site: TwoEngines, path: str, special: dict[str, Any], fault: str) -> None:
+def test_a_whole_answer_survives_a_fault(
+    site: TwoEngines, hasty_site: TwoEngines, path: str, special: dict[str, Any], fault: str
+) -> None:
+    site = hasty_site if fault == "stall" else site
     body = chat(f"{fault} {len(special)}", **special) if path == CHAT else ASKED | special
     right = site.undisturbed(path, body).body
     site.heal()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.relay.two_engines import CHAT, TwoEngines
+from tests.relay.two_engines import CHAT, HASTY, TwoEngines
 from tests.sight.living_monitoring import Monitoring, Receiver, exporter, monitoring, receiver, wait_until, why_not
 from tests.sight.test_page import PAGE, questions
 
@@ -27,7 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("sight")
     ledger = folder / "ledger"
     ledger.mkdir()
-    with TwoEngines(ledger) as relay, receiver() as alerts:
+    with TwoEngines(ledger, **HASTY) as relay, receiver() as alerts:
         port = int(relay.address.rpartition(":")[2])
         with (
             exporter(ledger, relay_port=port, identities=folder / "identities") as exporter_port,

@@ -199,12 +199,12 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _page(url: str, *, form: dict[str, str] | None = None, patience_seconds: float = 5) -> str:
+def _page(url: str, *, form: dict[str, str] | None = None, patience_seconds: float = ENDS_SECONDS) -> str:
     deadline = time.monotonic() + patience_seconds
     data = urllib.parse.urlencode(form).encode() if form else None
     while True:
         try:
-            with urllib.request.urlopen(url, data=data, timeout=5) as answer:  # noqa: S310  loopback
+            with urllib.request.urlopen(url, data=data, timeout=ENDS_SECONDS) as answer:  # noqa: S310  loopback
                 return str(answer.read().decode())
         except OSError:
             if time.monotonic() > deadline:

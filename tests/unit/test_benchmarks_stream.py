@@ -11,7 +11,12 @@ from benchmarks.metrics import reasoning_count, samples_of, summarize, token_cou
 from tests.fakes.certificate import self_signed
 from tests.fakes.null_site import carry_out, load_for, null_site
 
-IMPATIENT = {"connect_seconds": 0.3, "first_byte_seconds": 0.3, "silence_seconds": 0.3, "total_seconds": 0.8}
+IMPATIENT = {
+    "mute": {"first_byte_seconds": 0.3},
+    "silent": {"silence_seconds": 0.3},
+    "endless": {"total_seconds": 0.8},
+}
+"""Where something never comes; whatever comes may take its time."""
 
 
 def test_a_stream_is_recorded_from_intended_start_to_done() -> None:
@@ -51,12 +56,14 @@ def test_reasoning_counts_as_tokens_and_delays_the_first_answer() -> None:
 
 def test_latency_counts_from_the_intended_start_even_when_the_server_is_busy() -> None:
     with null_site(slots=1) as (port, _):
-        records = carry_out(load_for(port, model="null?ttft_ms=20", requests=5))
+        records = carry_out(load_for(port, model="null?ttft_ms=400", requests=5))
     ttft = sorted(samples_of(records).ttft_ms)
 
     assert {"ok"} == {record.outcome for record in records}
-    assert max(record.started_ns - record.intended_ns for record in records) < 90_000_000
-    assert ttft[0] >= 20
+    # Who waited for the server would start his last request 1.5 s late.
+    assert max(record.started_ns - record.intended_ns for record in records) < 1_200_000_000
+    assert ttft[0] >= 400
+    assert ttft[-1] >= 1_800
 
 
 def test_chunks_torn_apart_and_glued_together_are_the_same_events() -> None:
@@ -105,7 +112,7 @@ def test_turns_of_a_conversation_follow_each_other_after_the_answer() -> None:
 )
 def test_each_failure_has_its_own_name_and_the_run_ends(fault: str, outcome: str) -> None:
     with null_site() as (port, _):
-        records = carry_out(load_for(port, model=f"null?fault={fault}", patience=IMPATIENT))
+        records = carry_out(load_for(port, model=f"null?fault={fault}", patience=IMPATIENT.get(fault, {})))
 
     assert [outcome] == [record.outcome for record in records]
 
@@ -154,7 +161,7 @@ def test_tls_is_spoken_with_the_given_authority_and_refused_without(certificate:
     with null_site(tls=context) as (port, _):
         trusted = carry_out(load_for(port, scheme="https", target={"ca_file": str(certificate)}, requests=3))
         stranger = carry_out(load_for(port, scheme="https"))
-        plain = carry_out(load_for(port, patience=IMPATIENT))
+        plain = carry_out(load_for(port, patience=IMPATIENT["mute"]))
 
     assert ["ok"] * 3 == [record.outcome for record in trusted]
     assert ["tls"] == [record.outcome for record in stranger]

@@ -16,6 +16,8 @@ from benchmarks.running import inline_runner
 from benchmarks.suites.failover import Conditions, Fault, failover
 from tests.fakes.forged_history import record
 
+# Answers take a second and more, so that none of those under way is nearly over when the fault strikes, also where the
+# strike waits for a core.
 CONDITIONS = Conditions(
     workload=Workload(
         language="mixed",
@@ -26,14 +28,14 @@ CONDITIONS = Conditions(
     rate_per_second=30,
     seconds=0.8,
     inject_at_seconds=0.4,
-    heal_at_seconds=0.7,
+    heal_at_seconds=1.6,
     gap_seconds=0.2,
 )
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[FaultProcess]:
-    with FaultProcess.start("--itl-ms", "10", "--ttft-ms", "5") as process:
+    with FaultProcess.start("--itl-ms", "50", "--ttft-ms", "5") as process:
         yield process
 
 
@@ -58,7 +60,7 @@ def test_what_an_engine_says_when_nothing_breaks_is_what_was_computed(engine: Fa
         inline_runner(tmp_path),
         target := Target(base_url=f"{engine.address}/v1", model="fault"),
         faults=[Fault(name="nothing", inject=lambda: None)],
-        conditions=CONDITIONS,
+        conditions=dataclasses.replace(CONDITIONS, gap_seconds=60.0),
         control=computed(CONDITIONS.load(target, name="control"), character={}),
     )
 
@@ -79,7 +81,7 @@ def test_a_stall_shows_as_a_silence_of_its_length(engine: FaultProcess, tmp_path
     result = broken(engine, tmp_path, "stall")
 
     assert 0 == result.faults[0].failed
-    assert 0.2 < (result.faults[0].gap_p99_seconds or 0) < 2
+    assert (result.faults[0].gap_p99_seconds or 0) > 1
     assert not criterion(result, "silence of running streams, p99").passed
 
 
@@ -167,7 +169,7 @@ def test_a_fault_that_comes_after_the_load_has_proved_nothing(engine: FaultProce
 
 
 def test_a_fault_about_later_requests_need_not_meet_one_under_way(engine: FaultProcess, tmp_path: Path) -> None:
-    sparse = dataclasses.replace(CONDITIONS, rate_per_second=5, inject_at_seconds=0.05)
+    sparse = dataclasses.replace(CONDITIONS, rate_per_second=5, seconds=3.0, inject_at_seconds=0.05)
     target = Target(base_url=f"{engine.address}/v1", model="fault")
     fault = Fault(name="gone", inject=lambda: None, hits_running=False)
 

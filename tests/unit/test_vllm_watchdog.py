@@ -138,7 +138,7 @@ def test_a_frozen_engine_is_described_aborted_and_restarted_and_a_probe_bills_no
             [
                 *(sys.executable, str(PROGRAM), str(options), "vllm@chat.service", "--systemctl", program),
                 *("--journalctl", "/bin/echo", "--reports", str(tmp_path), "--stall-seconds", "2"),
-                *("--probe-every-seconds", "0.1", "--probe-timeout-seconds", "0.3"),
+                *("--probe-every-seconds", "0.1", "--probe-timeout-seconds", "1"),
             ],
             env=os.environ | {"VLLM_API_KEY": "a-key-of-the-test"},
             stdout=subprocess.PIPE,
@@ -147,7 +147,7 @@ def test_a_frozen_engine_is_described_aborted_and_restarted_and_a_probe_bills_no
         try:
             _until(lambda: engine.control.requests() != [])
             engine.control.inject("stall")
-            _until(lambda: "restart" in systemd.read_text(), seconds=20)
+            _until(lambda: "restart" in systemd.read_text())
         finally:
             started.kill()
             output = started.communicate()[0]
@@ -164,7 +164,7 @@ def test_a_frozen_engine_is_described_aborted_and_restarted_and_a_probe_bills_no
     assert all(probe.startswith("cmpl-watchdog-") for probe in probes)
 
 
-def _until(check: Any, *, seconds: float = 10.0) -> None:
+def _until(check: Any, *, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline
