@@ -25,6 +25,21 @@ from tests.gateway.stub_relay import StubRelay
 from tests.prisma_engine.postgres import USER, PostgresServer, find_binaries, free_port
 
 INPUT_COST, OUTPUT_COST = 1e-6, 2e-6
+# What the page for people is told of declared models; the gateway of these tests serves none.
+FRONT_PAGE = {
+    "gateway_currency": "KRW",
+    "gateway_routes": {
+        "all_inside": False,
+        "listed": [
+            {"name": "research-chat", "mode": "chat", "max_input_tokens": 28672, "max_output_tokens": 4096,
+             "input_cost_per_token": 0.0005, "output_cost_per_token": 0.001, "inside": True},
+            {"name": "research-vectors", "mode": "embedding", "max_input_tokens": 8192, "max_output_tokens": None,
+             "input_cost_per_token": 0.0, "output_cost_per_token": 0.0, "inside": True},
+            {"name": "gpt", "mode": "chat", "max_input_tokens": 272000, "max_output_tokens": 128000,
+             "input_cost_per_token": None, "output_cost_per_token": None, "inside": False},
+        ],
+    },
+}  # fmt: skip
 WRITTEN_SECONDS = 180.0
 
 
@@ -235,7 +250,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         )
         (directory / "front-page").mkdir()
         for template, name in (("front_page.html.j2", "index.html"), ("front_page.json.j2", "models.json")):
-            (directory / "front-page" / name).write_text(render(template, variables))
+            (directory / "front-page" / name).write_text(render(template, variables | FRONT_PAGE))
         (directory / "token_window.json").write_text('{"models": {}}')
         (directory / "ledger.json").write_text(
             json.dumps(

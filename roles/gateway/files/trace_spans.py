@@ -113,7 +113,7 @@ def call_of(payload: Mapping[str, Any], *, headers: Mapping[str, Any], content_b
         model=model,
         user=_text(payload.get("end_user") or meta.get("user_api_key_user_id") or meta.get("user_api_key_alias")),
         session=_text(payload.get("session_id")),
-        tags=tuple(str(tag)[:TEXT_CHARACTERS_MAXIMUM] for tag in payload.get("request_tags") or () if tag),
+        tags=tuple(_tags(payload.get("request_tags"))),
         usage=usage,
         cost=float(payload.get("response_cost") or 0.0),
         error=_text(error.get("error_class") or code) if failed else None,
@@ -194,6 +194,13 @@ def _value(value: Value) -> dict[str, Any]:
             return {"arrayValue": {"values": [{"stringValue": one} for one in value]}}
         case _:
             return {"stringValue": value}
+
+
+def _tags(given: Any) -> list[str]:
+    """As somebody gave them; LiteLLM adds what the client's program calls itself."""
+    return [
+        str(tag)[:TEXT_CHARACTERS_MAXIMUM] for tag in given or () if tag and not str(tag).startswith("User-Agent: ")
+    ]
 
 
 def _server(api_base: Any) -> list[tuple[str, Value | None]]:
