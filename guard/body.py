@@ -153,6 +153,8 @@ def answer_slots(answer: Any) -> list[tuple[Any, Any]]:
             waiting += [inner for inner in one if isinstance(inner, list | dict) or _fields_of(inner)]
             continue
         for name, value in _fields_of(one).items():
+            if name == "embedding":  # nothing but numbers, and many
+                continue
             if isinstance(value, str):
                 found += [(one, name)] if name in _ANSWER_TEXTS else []
             elif isinstance(value, list | dict) or _fields_of(value):
