@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from benchmarks.failover.nursery import Forked, Nursery
 from benchmarks.failover.site import eventually
 from benchmarks.leaving import guardian
 from benchmarks.null_process import ROOT
+from benchmarks.stable_port import stable_port
 
 API_SERVER, ENGINE_CORE, WORKER = "API server", "VLLM::EngineCore", "VLLM::Worker"
 SLOW_STEP, SECONDS_VARIABLE = "benchmarks.failover.slow_step:SlowStep", "LLM_APPLIANCE_STEP_SECONDS"
@@ -45,8 +45,7 @@ class VllmProcess:
 
     def __init__(self, name: str, settings: VllmSettings, *, cores: str) -> None:
         self.name, self._settings, self._cores = name, settings, cores
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = int(free.getsockname()[1])
+        self._port = stable_port()
         self.address = f"http://127.0.0.1:{self._port}"
         self._start()
 

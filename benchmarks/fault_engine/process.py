@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 
 from benchmarks.leaving import guardian
 from benchmarks.null_process import ROOT
+from benchmarks.stable_port import stable_port
 
 CONTROL_SECONDS = 10.0
 
@@ -69,7 +70,7 @@ class FaultProcess:
     @classmethod
     def start(cls, *arguments: str, port: int = 0, key: str = "", name: str = "fault-engine") -> Self:
         """Starts one and waits until it listens."""
-        command = [sys.executable, "-m", "benchmarks.fault_engine", "--port", str(port), "--id", name]
+        command = [sys.executable, "-m", "benchmarks.fault_engine", "--port", str(port or stable_port()), "--id", name]
         process = subprocess.Popen(
             [*command, "--follow-stdin", *arguments],
             cwd=ROOT,
