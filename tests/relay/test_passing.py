@@ -36,7 +36,7 @@ def test_a_group_that_is_gone_is_a_503_with_retry_after_here_too(site: TwoEngine
 
 
 def test_what_engines_refuse_is_handed_on_and_not_tried_again(site: TwoEngines) -> None:
-    heard = site.ask("/v1/embeddings", {"model": "fault", "input": "not offered there"})
+    heard = site.ask("/v1/audio/speech", {"model": "fault", "input": "not offered there"})
 
     assert 404 == heard.status
     assert [] == [line for line in site.log() if line["event"] == "fault"]
