@@ -95,6 +95,7 @@ def closed_loop(
             kv_blocks=min(limits.kv_tokens, ENDLESS_TOKENS),
             blocks_per_token=1.0,
             prefix_hit_ratio=prefix_hit_ratio,
+            runs_ahead=times.host_overlaps,
         ),
         steps_of(times),
         LoopSource(lengths, concurrency, requests_per_second),

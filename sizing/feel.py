@@ -292,6 +292,7 @@ def _burst(group: Group, demand: Demand) -> Range | None:
             burst_of(share.clients_count, BURST_SECONDS, share.prompt, share.output),
             seconds=BURST_ENDS_SECONDS,
         ).ttft_seconds.at(demand.objectives.percentile)
+        * group.times.first_token_at(ratio)
         for ratio in (low, 1.0, high)
     ]
     return _range(*seen)

@@ -5,7 +5,7 @@ a share of the rate shows; a router that looks at queues does better). The inter
 through the simulation: a slower engine also queues, so its times grow by more than its steps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from sizing.bounds import alone, steady
@@ -66,6 +66,7 @@ class Prospect:
 def group_of(configuration: EngineConfiguration, answer: Estimate, demand: Demand, *, engine_count: int) -> Group:
     """The engines of a configuration."""
     settings = settings_of(configuration)
+    times = StepTime.of(configuration, calibration=configuration.device.calibration)
     per_token, fixed = 0.0, 0.0
     typical = demand.prompt.mean_tokens + demand.output.mean_tokens
     for group in settings.geometry.groups:
@@ -83,8 +84,8 @@ def group_of(configuration: EngineConfiguration, answer: Estimate, demand: Deman
         blocks_per_token=per_token,
         fixed_blocks=fixed,
         prefix_hit_ratio=demand.prefix_hit_ratio,
+        runs_ahead=times.host_overlaps,
     )
-    times = StepTime.of(configuration, calibration=configuration.device.calibration)
     return Group(limits=limits, times=times, engine_count=engine_count)
 
 
@@ -110,18 +111,19 @@ def served_by(
     if share.seconds is not None:
         # Recorded requests are asked once each, from an engine that was idle before; the last one needs its time too.
         warm_up_seconds, seconds = 0.0, share.seconds + stay_seconds
-    objectives = demand.objectives
+    objectives, first_token_ratio = demand.objectives, group.times.first_token_at(slowness_ratio)
     allowed = (1 - objectives.percentile / 100) * GIVE_UP_MARGIN * rate * (seconds - warm_up_seconds)
-    return simulate(
+    served = simulate(
         group.limits,
         step,
         share.source(seed=seed),
         seconds=seconds,
         warm_up_seconds=warm_up_seconds,
-        ttft_seconds=inf if objectives.ttft_ms is None else objectives.ttft_ms / 1000,
+        ttft_seconds=inf if objectives.ttft_ms is None else objectives.ttft_ms / 1000 / first_token_ratio,
         tpot_seconds=inf if objectives.tpot_ms is None else objectives.tpot_ms / 1000,
         give_up_count=inf if to_the_end else allowed,
     )
+    return replace(served, ttft_seconds=served.ttft_seconds.times(first_token_ratio))
 
 
 def prospect_of(group: Group, demand: Demand, *, requests: int = MEASURED_REQUESTS) -> Prospect:

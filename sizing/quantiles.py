@@ -5,7 +5,7 @@ wherever it lies, and memory depends on the span of the values, not on their num
 (The idea is that of DDSketch, arXiv 1908.10693.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 BUCKET_WIDTH = 0.01
@@ -29,6 +29,11 @@ class Distribution:
         """One of the quantiles that are kept."""
         kept = {50: self.p50, 90: self.p90, 95: self.p95, 99: self.p99}
         return kept[round(percentile)]
+
+    def times(self, factor: float) -> "Distribution":
+        """Every value that many times as large."""
+        named = {name: getattr(self, name) * factor for name in ("mean", "p50", "p90", "p95", "p99", "largest")}
+        return replace(self, **named)
 
 
 class Quantiles:

@@ -15,7 +15,7 @@ class EngineLimits:
     """What bounds the batch of one engine.
 
     A request of n tokens holds `fixed_blocks + n * blocks_per_token`. `prefix_hit_ratio`: share of each prompt that
-    the prefix cache has.
+    the prefix cache has. `runs_ahead`: the batch after the running one is chosen already (asynchronous scheduling).
     """
 
     max_num_batched_tokens: int
@@ -24,6 +24,7 @@ class EngineLimits:
     blocks_per_token: float
     fixed_blocks: float = 0.0
     prefix_hit_ratio: float = 0.0
+    runs_ahead: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,9 @@ have the same requests in them, and step time is linear in their context, so tha
 middle. Blocks are counted with their expected rounding: half a block for every group that grows. What a prefix cache
 has is not computed again, and its blocks are counted in full all the same, which is on the safe side.
 
+With asynchronous scheduling the batch after the running one is chosen when that one starts (`step_with_batch_queue`
+of v1/engine/core.py, 0.32.0), so that who comes while a batch runs waits for the one after it, too.
+
 Simplified: no speculative tokens, one priority, and a preempted request finds nothing of its own in the prefix cache.
 """
 
@@ -80,13 +83,13 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
     ttft, tpot, itl, e2e = Quantiles(), Quantiles(), Quantiles(), Quantiles()
     batch_tokens, most_running = limits.max_num_batched_tokens, limits.max_num_seqs
     blocks, per_token, fixed = limits.kv_blocks, limits.blocks_per_token, limits.fixed_blocks
-    computed_ratio = 1.0 - limits.prefix_hit_ratio
+    computed_ratio, runs_ahead = 1.0 - limits.prefix_hit_ratio, limits.runs_ahead
     waiting: deque[_Request] = deque()
     order: list[_Request] = []
     finishing: dict[int, list[_Request]] = {}
     finish_steps: list[int] = []
     partial: _Request | None = None
-    now, step, decoding, context, used = 0.0, 0, 0, 0, 0.0
+    now, last_start, step, decoding, context, used = 0.0, 0.0, 0, 0, 0, 0.0
     measured_open, good, preempted, refused, late_first, late_each, offered, set_back = 0, 0, 0, 0, 0, 0, 0, 0
     answered, made_tokens, prompt_tokens, busy, area, peak_used = 0, 0, 0, 0.0, 0.0, 0.0
     overloaded = False
@@ -141,8 +144,11 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
                 completed.append(partial)
                 partial = None
         running = decoding + len(completed) + (partial is not None)
+        seen_until = last_start if runs_ahead and running else now
         while waiting and budget > 0 and running < most_running and partial is None and not gave_way:
             request = waiting[0]
+            if request.arrival > seen_until:
+                break
             held = fixed + request.prompt * per_token
             if used + decoding * per_token + held > blocks:
                 if running:
@@ -184,9 +190,12 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
             if not waiting:
                 gap = source.next_seconds - now
                 if took * count > gap:
-                    count = min(count, max(1, ceil(gap / took)))
+                    count = min(count, max(1, ceil(gap / took) + runs_ahead))
                     took = step_seconds(decoding, context + decoding * (count - 1) // 2, 0, 0.0)
-                    count = min(count, max(1, ceil(gap / took)))
+                    count = min(count, max(1, ceil(gap / took) + runs_ahead))
+            elif waiting[0].arrival > seen_until:
+                count = 1
+                took = step_seconds(decoding, context, 0, 0.0)
             total = took * count
         else:
             if source.next_seconds == inf:
@@ -206,6 +215,7 @@ def simulate(  # noqa: PLR0912, PLR0915 - one loop: calls in it would cost more 
             area += total * (decoding + len(waiting) + len(completed) + (partial is not None))
             peak_used = max(peak_used, used)
         now += total
+        last_start = now - took
         step += count
         context += decoding * count
         used += decoding * count * per_token

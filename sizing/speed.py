@@ -49,6 +49,7 @@ class StepTime:
     request_seconds: float
     host_overlaps: bool
     interval_ratio: tuple[float, float]
+    first_token_ratio: tuple[float, float]
     provenance: SpeedProvenance
 
     @classmethod
@@ -88,6 +89,7 @@ class StepTime:
             request_seconds=table.host.request_us * MICRO,
             host_overlaps=_host_overlaps(configuration),
             interval_ratio=interval_of(device, family, peaks, eager=configuration.enforce_eager),
+            first_token_ratio=table.intervals.first_token,
             provenance="calibrated" if measured else "extrapolated",
         )
         return _learned(plain, calibration or device.calibration, configuration)
@@ -114,6 +116,12 @@ class StepTime:
             total += stage.seconds(decodes, context, new, prefill_context_tokens)
         host = self.host_seconds + decode_count * self.request_seconds
         return max(total, host) if self.host_overlaps else total + host
+
+    def first_token_at(self, slowness_ratio: float) -> float:
+        """What times to first token are multiplied with at an end of the interval (1: where steps are as likely): more
+        than the steps makes them uncertain."""
+        low, high = self.first_token_ratio
+        return high if slowness_ratio > 1 else low if slowness_ratio < 1 else 1.0
 
     def interval(self, seconds: float) -> Seconds:
         """A time that rests on these steps, with its interval."""

@@ -27,7 +27,7 @@ first 14 later ones had been seen by then, whichever half they fall into.
 `tools/fit_intervals.py` makes the intervals: every source weighs the same, and they are as wide as it takes to hold
 for eight rows of ten of a source that did not help to make them. Where the family of a GPU was never measured the
 same is asked of every row with its family taken out of the catalogue; where the GPU itself is unknown, the spread of
-its guessed bandwidth is added.
+its guessed bandwidth is added. Times to first token have an interval of their own, made in the same way.
 
 What the errors show, beyond their size:
 
@@ -166,7 +166,7 @@ def _compare(row: SpeedRow, said: Prediction) -> _Compared:
         rate = _rate(result.total_tokens_per_second, seen.total_tokens_per_second, said.interval)
     if (observed := seen.tpot_ms or seen.itl_ms) is not None:
         time = _time(result.tpot_seconds if seen.tpot_ms else result.itl_seconds, observed, said.interval)
-    first = None if seen.ttft_ms is None else _time(result.ttft_seconds, seen.ttft_ms, said.interval)
+    first = None if seen.ttft_ms is None else _time(result.ttft_seconds, seen.ttft_ms, said.first_token_interval)
     note = "; ".join(part for part in (f"chose: {row.chose}" if row.chose else "", row.note, _other(row)) if part)
     unit = "" if seen.output_tokens_per_second else " total"
     cells = (

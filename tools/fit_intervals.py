@@ -11,6 +11,7 @@ rows of ten of a source that did not help to make it (leave one source out). Onl
 measured            the rows as they are
 unmeasured_family   every GPU judged by the nearest other family, as one that nobody measured would be
 unknown_gpu         that, and the spread of bandwidth where a GPU of the catalogue is guessed from the others
+first_token         what times to first token need on top of the measured interval
 """
 
 import argparse
@@ -48,6 +49,15 @@ def residuals(rows: Iterable[SpeedRow]) -> dict[str, list[float]]:
     return dict(found)
 
 
+def first_token_residuals(rows: Iterable[SpeedRow]) -> dict[str, list[float]]:
+    """The same of times to first token."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.seen.ttft_ms is not None:
+            found[row.source].append(log(row.seen.ttft_ms / 1e3 / predict(row).result.ttft_seconds))
+    return dict(found)
+
+
 def interval(of: Residuals) -> tuple[float, float]:
     """Low and high end of seen to stated time."""
     for tail in TAILS:
@@ -82,15 +92,17 @@ def _quantile(weighed: Sequence[tuple[float, float]], tail: float) -> float:
 
 
 def fitted() -> dict[str, tuple[float, float]]:
-    """The three intervals."""
+    """The intervals, by their names in the catalogue."""
     rows = [row for row in speed_rows() if row.half == "fit" and not row.left_out]
     strange = _in_other_families(rows)
     low, high = interval(strange)
     guess_low, guess_high = interval({name: [value] for name, value in _guesses().items()})
+    measured, first = interval(residuals(rows)), interval(first_token_residuals(rows))
     return {
-        "measured": interval(residuals(rows)),
+        "measured": measured,
         "unmeasured_family": (low, high),
         "unknown_gpu": (round(low * guess_low, 2), round(high * guess_high, 2)),
+        "first_token": (round(min(1.0, first[0] / measured[0]), 2), round(max(1.0, first[1] / measured[1]), 2)),
     }
 
 

@@ -91,6 +91,7 @@ class Prediction:
 
     result: LoopResult
     interval: tuple[float, float]
+    first_token_interval: tuple[float, float]
     provenance: str
 
 
@@ -150,7 +151,13 @@ def predict(row: SpeedRow) -> Prediction:
         requests_per_second=row.requests_per_second,
         prefix_hit_ratio=row.prefix_tokens / row.prompt_tokens,
     )
-    return Prediction(result=_admitted(row, result), interval=times.interval_ratio, provenance=times.provenance)
+    low, high = times.interval_ratio
+    return Prediction(
+        result=_admitted(row, result),
+        interval=(low, high),
+        first_token_interval=(low * times.first_token_at(low), high * times.first_token_at(high)),
+        provenance=times.provenance,
+    )
 
 
 def _admitted(row: SpeedRow, result: LoopResult) -> LoopResult:

@@ -71,6 +71,25 @@ def test_a_second_prompt_holds_up_the_tokens_of_the_first() -> None:
     assert served.itl_seconds.mean == pytest.approx(0.140 / 4)
 
 
+def test_who_comes_while_a_batch_runs_waits_for_the_next_one_too_where_it_is_chosen_already() -> None:
+    ahead = replace(ROOMY, runs_ahead=True)
+    during_a_prompt = traced((0.0, 100, 3), (0.005, 100, 3), limits=ahead)
+    between_tokens = traced((0.0, 100, 11), (0.125, 100, 1), limits=ahead)
+
+    # 0.11: first token of A; 0.12: its second, from a batch chosen before B came; 0.23: its third, first of B.
+    assert during_a_prompt.ttft_seconds.largest == pytest.approx(0.23 - 0.005)
+    assert during_a_prompt.tpot_seconds.largest == pytest.approx((0.23 - 0.11) / 2)
+    # B comes within the step that ends at 0.13; the one to 0.14 is chosen already.
+    assert between_tokens.ttft_seconds.largest == pytest.approx(0.25 - 0.125)
+
+
+def test_an_engine_that_runs_ahead_takes_who_finds_it_idle_at_once() -> None:
+    served = traced((0.0, 100, 1), (1.0, 100, 1), limits=replace(ROOMY, runs_ahead=True))
+
+    assert served.ttft_seconds.count == 2
+    assert served.ttft_seconds.largest == pytest.approx(0.110)
+
+
 def test_a_prompt_beyond_the_batch_is_computed_in_chunks() -> None:
     served = traced((0.0, 100, 1), limits=replace(ROOMY, max_num_batched_tokens=40))
 
@@ -244,7 +263,9 @@ def test_a_load_test_of_many_rounds_sees_what_people_who_do_not_think_see(users:
         [(1000, 200)] * (users * 12),
         concurrency=users,
     )
-    limits = EngineLimits(max_num_batched_tokens=8192, max_num_seqs=256, kv_blocks=200_000, blocks_per_token=1.0)
+    limits = EngineLimits(
+        max_num_batched_tokens=8192, max_num_seqs=256, kv_blocks=200_000, blocks_per_token=1.0, runs_ahead=True
+    )
     source = ClosedSource(users, 0.0, fixed(1000), fixed(200))
 
     served = simulate(limits, steps_of(times), source, seconds=replayed.duration_seconds)
