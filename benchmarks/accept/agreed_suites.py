@@ -11,7 +11,7 @@ from benchmarks.accept.faults import MANY, Breaking, break_hosts
 from benchmarks.load import Lengths, Target, Workload
 from benchmarks.metrics import Objective
 from benchmarks.probes import MemoryOf
-from benchmarks.result import SuiteResult
+from benchmarks.result import Criterion, SuiteResult
 from benchmarks.running import Runner, inline_runner, retrying
 from benchmarks.suites.agreed_load import agreed_load
 from benchmarks.suites.context import context
@@ -100,6 +100,19 @@ def left_out(name: SuiteName, reason: str, *, subject: str = "") -> SuiteResult:
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_seconds=0.0,
         notes=(reason,),
+    )
+
+
+def broken_off(name: str, error: Exception, *, subject: str) -> SuiteResult:
+    """An agreed suite that did not come to its end: counted against the site, and nothing of the others is lost."""
+    return SuiteResult(
+        suite=name,
+        subject=subject,
+        question=QUESTIONS.get(name, ""),
+        verdict="failed",
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        duration_seconds=0.0,
+        criteria=(Criterion(name="came to its end", agreed="yes", seen=str(error), passed=False),),
     )
 
 
@@ -287,7 +300,7 @@ _SUITES: dict[SuiteName, Callable[[_Job], SuiteResult]] = {
     "failover": _failover,
     "soak": _soak,
 }
-QUESTIONS: dict[SuiteName, str] = {
+QUESTIONS: dict[str, str] = {
     "smoke": "Does the site answer every request, with whole and unmixed texts?",
     "agreed_load": "At the agreed load, does the agreed share of requests meet the agreed times?",
     "throughput": "How many requests and tokens per second does the site sustain?",

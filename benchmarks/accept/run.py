@@ -31,6 +31,7 @@ from benchmarks.validity import Capacity
 from sizing import verify
 from sizing.acceptance_criteria import AcceptanceCriteria, SuiteName
 from sizing.calibration import Calibration
+from sizing.errors import SizingError
 from sizing.observation import Observation
 from sizing.plan import Plan
 from sizing.report import Report
@@ -174,7 +175,7 @@ class AcceptanceRun:
                 found.append(agreed_suites.left_out(name, reason))
                 continue
             if name == "failover":
-                found.append(self._loopback_failover(used, means))
+                found.append(_to_its_end(name, ON_LOOPBACK, partial(self._loopback_failover, used, means)))
                 if not self.wanted.disturb:
                     reason = "left out on the site's own hosts: it breaks things there, so it runs only with --disturb"
                     found.append(agreed_suites.left_out(name, reason, subject="the site's hosts"))
@@ -182,7 +183,8 @@ class AcceptanceRun:
             for model in agreed_suites.models_of(name, plan, used):
                 title = f"{name.replace('_', ' ')} on {model.name}"
                 self.tell(title)
-                result = agreed_suites.run_suite(name, model, used, means)
+                carry_out = partial(agreed_suites.run_suite, name, model, used, means)
+                result = _to_its_end(name, model.name, carry_out)
                 self.tell(f"{title}: {result.verdict}, {result.duration_seconds:.0f} s")
                 found.append(result)
         return found
@@ -209,7 +211,9 @@ class AcceptanceRun:
                 self.tell(f"fallback: stopping every engine of {model.name} under load, and starting them again")
                 directory = means.raw / "histories" / f"fallback-{len(found)}"
                 target = Target(base_url=means.gateway_url, model=model.name, key_variable=KEY_VARIABLE)
-                result = faults.exercise_fallback(means.load_runner(directory), target, model=model, hosts=hosts)
+                runner = means.load_runner(directory)
+                stop_and_start = partial(faults.exercise_fallback, runner, target, model=model, hosts=hosts)
+                result = _to_its_end("fallback", model.name, stop_and_start)
                 self.tell(f"fallback of {model.name}: {result.verdict}, {result.duration_seconds:.0f} s")
                 found.append(result)
         return found
@@ -223,6 +227,14 @@ class AcceptanceRun:
 
         found = calibrate(steps=[step for step in STEPS if step <= upper], tell=tell)
         return found.capacity
+
+
+def _to_its_end(name: str, subject: str, carry_out: Callable[[], SuiteResult]) -> SuiteResult:
+    """The result; also where something got in the way, so that nothing of the other suites is lost."""
+    try:
+        return carry_out()
+    except (SizingError, OSError) as error:
+        return agreed_suites.broken_off(name, error, subject=subject)
 
 
 def _secret_of(load: Load) -> str:

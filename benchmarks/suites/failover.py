@@ -21,6 +21,7 @@ from benchmarks.result import Criterion, FaultResult, SuiteResult
 from benchmarks.running import Runner
 from benchmarks.suites.outcome import Logbook, distributions
 from benchmarks.validity import Capacity
+from sizing.errors import SizingError
 
 QUESTION = "What do clients see while something breaks, and how soon is it over?"
 APPLIANCE = "appliance"
@@ -107,8 +108,8 @@ def failover(
     for fault in faults:
         gap = conditions.gap_seconds if fault.gap_seconds is None else fault.gap_seconds
         found = Findings(name=fault.name, repeats=fault.repeats, gap_seconds=gap, hits_running=fault.hits_running)
-        fault.prepare()
         try:
+            fault.prepare()
             for repeat in range(fault.repeats):
                 name = "-".join(["failover", arrangement, fault.name, str(repeat)])
                 load = conditions.load(target, name=re.sub(r"[^A-Za-z0-9._-]+", "-", name))
@@ -116,8 +117,12 @@ def failover(
                 history, strike = _broken_run(run, load, fault, found, conditions)
                 _note(found, book.add(history), strike, fault, conditions, control)
                 found.accounts.extend(audit.close(history))
+        except (SizingError, OSError) as error:  # of this fault: what the others show is not lost with it
+            criteria.append(Criterion(name=f"{fault.name}: was staged", agreed="yes", seen=str(error), passed=False))
         finally:
             fault.clean()
+        if not found.injected:
+            continue
         result = result_of(found, arrangement)
         if arrangement == APPLIANCE:
             judged = criteria_of(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.errors import BadLoad
 from benchmarks.failover.books import Account, Book, compare
 from benchmarks.failover.control import computed
 from benchmarks.failover.effects import in_flight, longest_silence
@@ -166,6 +167,30 @@ def test_a_fault_that_comes_after_the_load_has_proved_nothing(engine: FaultProce
     assert not struck.passed
     assert "in 0, 0 requests under way" == struck.seen
     assert result.verdict in {"failed", "invalid"}
+
+
+def test_a_fault_that_cannot_be_staged_counts_against_the_run_and_takes_no_other_with_it(
+    engine: FaultProcess, tmp_path: Path
+) -> None:
+    def refuse() -> None:
+        raise BadLoad("h1 has no such process")
+
+    healed: list[str] = []
+    result = failover(
+        inline_runner(tmp_path),
+        Target(base_url=f"{engine.address}/v1", model="fault"),
+        faults=[
+            Fault(name="impossible", inject=refuse, heal=lambda: healed.append("impossible")),
+            Fault(name="nothing", inject=lambda: None),
+        ],
+        conditions=CONDITIONS,
+    )
+
+    assert (
+        Criterion(name="impossible: was staged", agreed="yes", seen="h1 has no such process", passed=False),
+    ) == tuple(criterion for criterion in result.criteria if criterion.name.startswith("impossible"))
+    assert (healed, [fault.name for fault in result.faults]) == (["impossible"], ["nothing"])
+    assert result.verdict == "failed"
 
 
 def test_a_fault_about_later_requests_need_not_meet_one_under_way(engine: FaultProcess, tmp_path: Path) -> None:
