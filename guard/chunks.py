@@ -12,6 +12,16 @@ from typing import Any
 from guard.stream import StreamMask
 
 FIELDS = ("reasoning_content", "content", "text")
+# The same once more, in forms of single providers: they do not leave, for nobody masks them.
+COPIES = (
+    "provider_specific_fields",
+    "thinking_blocks",
+    "reasoning_items",
+    "function_call",
+    "refusal",
+    "audio",
+    "logprobs",
+)
 # One text, through every guardrail in order.
 MakeMasks = Callable[[], Sequence[StreamMask]]
 
@@ -46,6 +56,7 @@ class Texts:
     async def pass_on(self, choice: Any, *, ends: bool) -> bool:
         """Masks what stands in one choice of a chunk, in place; whether anything is left to send."""
         place = getattr(choice, "delta", None) or choice
+        _without_copies(choice, place)
         came: set[str | int] = set()
         told: dict[str, str] = {}
         for name in FIELDS:
@@ -59,13 +70,13 @@ class Texts:
             came.add(call.index)
             if call.function is not None and call.function.arguments:
                 call.function.arguments = await self.feed(call.index, call.function.arguments)
-        for name in self.open:
-            if ends or (came and name not in came):
-                rest = await self.finish(name)
-                if isinstance(name, str):
-                    told[name] = told.get(name, "") + rest
+        for key in self.open:
+            if ends or (came and key not in came):
+                rest = await self.finish(key)
+                if isinstance(key, str):
+                    told[key] = told.get(key, "") + rest
                 elif rest:
-                    calls.append(_more_arguments(self._calls[name], rest))
+                    calls.append(_more_arguments(self._calls[key], rest))
         for name, text in told.items():
             setattr(place, name, text)
         if len(calls) > len(getattr(place, "tool_calls", None) or ()):
@@ -94,6 +105,13 @@ async def masked_chunks(chunks: AsyncIterator[Any], make: MakeMasks) -> AsyncIte
             text = await rest.finish(name)
             if text and isinstance(name, str):
                 yield _last_words(last, index, name, text)
+
+
+def _without_copies(*places: Any) -> None:
+    for place in places:
+        for name in COPIES:
+            if getattr(place, name, None):
+                setattr(place, name, None)
 
 
 def _more_arguments(call: Any, rest: str) -> Any:

@@ -89,6 +89,15 @@ def test_the_arguments_of_each_tool_call_are_masked() -> None:
     assert ["dial", "mail"] == [one.function.name for one in calls if one.function.name]
 
 
+def test_copies_of_the_text_in_other_fields_do_not_leave() -> None:
+    said = delta(content="010-1234-5678", finish="stop", thinking_blocks=[{"thinking": "010-1234-5678"}])
+    said.logprobs = {"content": [{"token": "010-1234-5678"}]}
+
+    (out,) = through(chunk(said))
+
+    assert (None, None) == (out.choices[0].delta.thinking_blocks, out.choices[0].logprobs)
+
+
 def test_a_stream_that_ends_without_saying_so_loses_nothing() -> None:
     assert "mail <EMAIL>" == told(through(chunk(delta(content="mail a@b")), chunk(delta(content=".kr"))), "content")
 
