@@ -80,7 +80,8 @@ def _window(
     agree = (
         bool(declared)
         and all(one.max_input_tokens == model.max_input_tokens for one in declared)
-        and all((one.max_output_tokens or 0) == model.max_output_tokens for one in declared)
+        # LiteLLM makes up an answer's length for a model of vectors.
+        and (model.task == "embedding" or all(one.max_output_tokens == model.max_output_tokens for one in declared))
         and (not windows or min(windows) == model.window_tokens)
     )
     smallest = figure(min(windows), "tokens") if windows else "not observed"

@@ -38,7 +38,7 @@ def test_the_gateway_and_its_page_say_that_it_is_an_embedding_model_with_its_win
     page = ask(f"{site.gateway.address}/", key="").body
 
     (info,) = [row["model_info"] for row in rows if row["model_name"] == "vectors"]
-    assert ("embedding", 4096, None) == (info["mode"], info["max_input_tokens"], info.get("max_output_tokens"))
+    assert ("embedding", 4096) == (info["mode"], info["max_input_tokens"])
     row = page[page.index('data-model="vectors"') :].partition("</tr>")[0]
     assert "embeddings" in row
     assert "<td>4,096</td><td>-</td>" in row
