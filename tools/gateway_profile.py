@@ -106,6 +106,8 @@ def microseconds_of(folder: Path, what: str) -> dict[str, dict[str, float]]:
     content = json.loads((folder / "cost.json").read_text(encoding="utf-8"))["arrangements"]
     found: dict[str, dict[str, float]] = {}
     for label, arrangement in content.items():
+        if what not in arrangement:
+            continue
         cost = arrangement[what]
         shares = shares_of((folder / f"{label}-{what}.txt").read_text(encoding="utf-8"))
         parts = {part: share * cost["worker"] for part, share in shares.items()}
@@ -132,11 +134,10 @@ def table(found: Mapping[str, Mapping[str, float]], *, unit: str) -> str:
 
 
 def picture(by_token: Mapping[str, Mapping[str, float]], by_request: Mapping[str, Mapping[str, float]]) -> str:
-    """Two groups of bars: microseconds a token and a request, by part and arrangement."""
-    with figure("gateway-profile", height=8.2) as (drawn, result):
-        for axes, found, unit in zip(
-            drawn.subplots(2, 1), (by_token, by_request), ("µs a token", "µs a request"), strict=True
-        ):
+    """Groups of bars: microseconds a token and, where they were measured, a request, by part and arrangement."""
+    groups = [(found, unit) for found, unit in ((by_token, "µs a token"), (by_request, "µs a request")) if found]
+    with figure("gateway-profile", height=4.1 * len(groups)) as (drawn, result):
+        for axes, (found, unit) in zip(drawn.subplots(len(groups), 1, squeeze=False)[:, 0], groups, strict=True):
             parts = ordered(found)[:SHOWN_PARTS]
             width = 0.8 / len(found)
             for number, (name, costs) in enumerate(found.items()):
@@ -159,7 +160,9 @@ def main() -> None:
     parser.add_argument("--svg", type=Path, help="where the picture is written")
     wanted = parser.parse_args()
     by_token, by_request = (microseconds_of(wanted.folder, what) for what in ("chunk", "request"))
-    print(table(by_token, unit="µs a token"), table(by_request, unit="µs a request"), sep="\n\n")
+    for found, unit in ((by_token, "µs a token"), (by_request, "µs a request")):
+        if found:
+            print(table(found, unit=unit), end="\n\n")
     if wanted.svg:
         wanted.svg.parent.mkdir(parents=True, exist_ok=True)
         wanted.svg.write_text(picture(by_token, by_request), encoding="utf-8")

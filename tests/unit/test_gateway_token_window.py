@@ -242,7 +242,7 @@ def test_a_call_without_a_prompt_is_left_alone(hook: Any) -> None:
 
 
 def test_of_texts_to_embed_each_must_fit_and_not_all_together(hook: Any) -> None:
-    fits, too_long = "word " * 600, "word " * 3000
+    fits, too_long = "word " * 300, "word " * 3000
 
     _call(hook, {"model": "qwen", "input": [fits, fits, fits, fits]}, "aembedding")
 
