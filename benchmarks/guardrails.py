@@ -141,7 +141,7 @@ def service(python: Path, config: Path, socket: Path) -> Iterator[tuple[subproce
         yield process, time.monotonic() - begun
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 def memory_mib(process: int) -> tuple[float, float]:

@@ -30,7 +30,7 @@ def main() -> int:
         rules = Rules.load(options.config)
         match options.act:
             case "serve":
-                return serve(rules)
+                serve(rules)
             case "check":
                 load(rules)
             case _:

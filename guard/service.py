@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from guard import wire
 from guard.detectors import Detector, detector
@@ -44,7 +44,7 @@ def load(rules: Rules) -> dict[str, Detector]:
     return found
 
 
-def serve(rules: Rules) -> int:
+def serve(rules: Rules) -> NoReturn:
     """Until SIGTERM."""
     detectors = load(rules)
     listening = _listening(rules.socket)
@@ -52,26 +52,26 @@ def serve(rules: Rules) -> int:
     gc.freeze()
     children: set[int] = set()
 
+    parent = os.getpid()
+
     def end(*_: object) -> None:
-        raise SystemExit(0)
+        for pid in children if os.getpid() == parent else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os._exit(0)  # nothing is left to write, and taking everything apart takes long
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    try:
-        while len(children) < rules.processes:
-            children.add(_child(listening, detectors))
-        _tell_systemd("READY=1")
-        while True:
-            pid, status = os.wait()
-            children.discard(pid)
-            reason = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"status {status}"
-            print(f"guard: a process that looked ended ({reason}); another one starts", file=sys.stderr, flush=True)
-            time.sleep(RESPAWN_PAUSE_SECONDS)
-            children.add(_child(listening, detectors))
-    finally:
-        for pid in children:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    while len(children) < rules.processes:
+        children.add(_child(listening, detectors))
+    _tell_systemd("READY=1")
+    while True:
+        pid, status = os.wait()
+        children.discard(pid)
+        reason = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"status {status}"
+        print(f"guard: a process that looked ended ({reason}); another one starts", file=sys.stderr, flush=True)
+        time.sleep(RESPAWN_PAUSE_SECONDS)
+        children.add(_child(listening, detectors))
 
 
 def _listening(path: Path) -> socket.socket:

@@ -83,7 +83,7 @@ def running_guard(
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 def _await(guard: LivingGuard) -> None:
