@@ -106,10 +106,10 @@ def microseconds_of(folder: Path, what: str) -> dict[str, dict[str, float]]:
     content = json.loads((folder / "cost.json").read_text(encoding="utf-8"))["arrangements"]
     found: dict[str, dict[str, float]] = {}
     for label, arrangement in content.items():
-        if what not in arrangement:
+        stacks = folder / f"{label}-{what}.txt"
+        if not stacks.exists():
             continue
-        cost = arrangement[what]
-        shares = shares_of((folder / f"{label}-{what}.txt").read_text(encoding="utf-8"))
+        cost, shares = arrangement[what], shares_of(stacks.read_text(encoding="utf-8"))
         parts = {part: share * cost["worker"] for part, share in shares.items()}
         parts |= {f"process: {part}": value for part, value in cost.items() if part not in {"worker", "all"}}
         found[arrangement["name"]] = parts

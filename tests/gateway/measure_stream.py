@@ -19,7 +19,7 @@ from tests.gateway.processes import Program, start, virtual_environment
 from tests.prisma_engine.postgres import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-STREAMS, TOKENS, ITL_MS, ROUNDS = 24, 60, 20, 3
+STREAMS, TOKENS, ITL_MS, ROUNDS = 24, 60, 20, 2
 KEY = "a-key-of-the-engines"
 
 
@@ -55,7 +55,7 @@ def main() -> None:
             ways[label] = {"name": name, "api_base": address}
         given = {
             "ways": ways, "folder": str(folder), "streams": STREAMS, "tokens": TOKENS, "itl_ms": ITL_MS,
-            "rounds": ROUNDS, "py_spy": os.environ.get("PY_SPY", ""),
+            "rounds": ROUNDS, "looked_at": ["straight", "busy"], "py_spy": os.environ.get("PY_SPY", ""),
         }  # fmt: skip
         quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "VLLM_API_KEY": KEY}
         command = [str(virtual_environment() / "bin" / "python"), str(Path(__file__).with_name("stream_reader.py"))]

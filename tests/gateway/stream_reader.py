@@ -23,7 +23,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SAMPLES_PER_SECOND = 250
+SAMPLES_PER_SECOND = 200
 
 
 async def one_stream(way: dict[str, Any], number: int, tokens: int) -> tuple[list[float], str]:
@@ -96,7 +96,7 @@ async def main() -> None:
     about = {**{name: given[name] for name in ("streams", "tokens", "itl_ms")}, "load": round(os.getloadavg()[0], 1)}
     (folder / "cost.json").write_text(json.dumps({"about": about, "arrangements": content}, indent=2))
     print(about)
-    for label in ways if given["py_spy"] else ():
+    for label in given["looked_at"] if given["py_spy"] else ():
         with watched(folder / f"{label}-chunk.txt", given["py_spy"]):
             await streams(ways[label], given)
 
