@@ -30,8 +30,11 @@ from tools.make_tiny_models import MODELS, make
 
 __all__ = ["oracle_python"]  # a fixture
 
+REAL = "LLM_APPLIANCE_REAL_EMBEDDINGS"
+
 pytestmark = [
     pytest.mark.lab,
+    pytest.mark.skipif(REAL not in os.environ, reason=f"starts one more real engine; {REAL}=1 runs it"),
     pytest.mark.skipif(
         not sys.platform.startswith("linux") or os.geteuid() != 0, reason="lab tier: needs root on Linux"
     ),
