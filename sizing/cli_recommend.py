@@ -16,7 +16,7 @@ RECOMMEND_EXAMPLES = """\b
 Examples:
   llm-size recommend --model Qwen/Qwen3-32B --gpu "NVIDIA H100 80GB HBM3:2" --context 32k --users 16
   llm-size recommend --model Qwen/Qwen3-32B --model google/gemma-3-12b-it --hardware hardware.json --context 16K
-  llm-size recommend --model Qwen/Qwen3-32B --gpu H100-SXM:4 --people 200 --think-seconds 30 \\
+  llm-size recommend --model Qwen/Qwen3-32B --gpu H100-SXM:8 --people 120 --think-seconds 30 \\
       --prompt-tokens 3000 --output-tokens 300 --ttft-ms 1000 --tpot-ms 33
   llm-size recommend --buy --prices prices.yml --model Qwen/Qwen3-32B --rate 3 --prompt-tokens 3000 \\
       --output-tokens 300 --ttft-ms 1000 --tpot-ms 33

@@ -74,8 +74,8 @@ class CpuRow(Part):
 
 class IntervalRows(Part):
     """Seen time to stated time, low and high, in eight cases of ten: where the family was measured, where it is judged
-    by its neighbour, and where the catalogue does not know the GPU. `first_token` comes on top of them for times to first
-    token. tools/fit_intervals.py makes them."""
+    by its neighbour, and where the catalogue does not know the GPU. `first_token` comes on top of them for times to
+    first token. tools/fit_intervals.py makes them."""
 
     measured: tuple[float, float]
     unmeasured_family: tuple[float, float]

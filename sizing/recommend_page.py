@@ -6,6 +6,7 @@ in flight, the error table of the vLLM version. No script, no font, no image fro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from sizing.accuracy import error_rows
@@ -81,7 +82,7 @@ def ranked_page(recommended: Recommended, pools: Sequence[Pool], *, wish: Wish, 
         subtitle=subtitle,
         unmet=recommended.unmet,
         rows=_rows(recommended, pools),
-        groups=_groups(recommended, wish),
+        groups=_groups(recommended, wish, speed),
         notes=notes,
         speed=speed,
     )
@@ -163,11 +164,14 @@ def _rows(recommended: Recommended, pools: Sequence[Pool]) -> tuple[Row, ...]:
     return tuple(row for _, row in sorted(rows, key=lambda pair: pair[0]))
 
 
-def _groups(recommended: Recommended, wish: Wish) -> tuple[Group, ...]:
-    point = None if wish.context_tokens is None else (wish.request_tokens or wish.context_tokens, wish.users_count)
+def _groups(recommended: Recommended, wish: Wish, speed: Felt | None) -> tuple[Group, ...]:
+    tokens = None if wish.context_tokens is None else wish.request_tokens or wish.context_tokens
     groups = []
     for model in dict.fromkeys(one.model for one in recommended.ranked):
         mine = [one for one in recommended.ranked if one.model == model]
+        feel = speed.by_model.get(model) if speed else None
+        in_flight = wish.users_count if feel is None else ceil(feel.in_flight.likely)
+        point = None if tokens is None else (tokens, in_flight)
         doing = [one for one in mine if not one.rejection]
         named = [(f"{one.replicas} x ({one.alternative})", one.candidate) for one in doing]
         groups.append(
