@@ -1,8 +1,9 @@
 """Lab: the arm that reaches hosts of the lab, through the lab's own command line and nothing else."""
 
 import json
+import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from benchmarks.null_process import ROOT
 COMMAND_SECONDS = 300
 LEDGER_DIRECTORY = "/var/lib/relay/ledger"
 SPEND_SETTLE_SECONDS = 120.0
+OWN_WORDS = re.compile(r"^(chatcmpl-|cmpl-)|-[0-9a-f]{8}$")  # vLLM's before a client's id, the gateway's behind it
 PROOF = "proof-"  # with it begin request ids of a gateway that proves itself (plugins/modules/generated_token.py)
 SPEND_QUERY = (
     """select request_id, prompt_tokens, completion_tokens from "LiteLLM_SpendLogs" """
@@ -79,7 +81,7 @@ def relay_ledgers(lab: Lab, gateways: Sequence[str]) -> Book:
     """What the relays of all gateways billed to requests that came to their end."""
 
     def read() -> dict[str, Tokens]:
-        entries: dict[str, Tokens] = {}
+        entries: dict[str, tuple[str, Tokens]] = {}
         command = ("/usr/bin/find", LEDGER_DIRECTORY, "-name", LEDGER_FILES, "-exec", "cat", "{}", "+")
         for host in gateways:
             for line in lab.run(host, *command).split("\n")[:-1]:
@@ -87,10 +89,11 @@ def relay_ledgers(lab: Lab, gateways: Sequence[str]) -> Book:
                 if entry["kind"] != "end" or entry["request"].startswith(PROOF):
                     continue
                 if entry["outcome"] == "completed":
-                    entries[f"{host}/{entry['entry']}"] = (entry["prompt_tokens"], entry["completion_tokens"])
-        return entries
+                    used = (entry["prompt_tokens"], entry["completion_tokens"])
+                    entries[f"{host}/{entry['entry']}"] = (entry["request"], used)
+        return by_client(entries.values())
 
-    return Book(name="relay ledger", read=read, ids_of_client=False)
+    return Book(name="relay ledger", read=read)
 
 
 def gateway_spend(lab: Lab, *, database_host: str, database: str) -> Book:
@@ -108,6 +111,16 @@ def gateway_spend(lab: Lab, *, database_host: str, database: str) -> Book:
         )
         rows = lab.run(database_host, "runuser", "-u", "postgres", "--", *query).splitlines()
         found = (row.rsplit(",", 2) for row in rows if row.count(",") >= 2)  # noqa: PLR2004  three columns
-        return {name: (int(prompt), int(completion)) for name, prompt, completion in found}
+        return by_client((name, (int(prompt), int(completion))) for name, prompt, completion in found)
 
-    return Book(name="gateway spend", read=read, ids_of_client=False, settle_seconds=SPEND_SETTLE_SECONDS)
+    return Book(name="gateway spend", read=read, settle_seconds=SPEND_SETTLE_SECONDS)
+
+
+def by_client(entries: Iterable[tuple[str, Tokens]]) -> dict[str, Tokens]:
+    """What was booked under each client's request id; booked twice is twice as much."""
+    sums: dict[str, Tokens] = {}
+    for name, (prompt, completion) in entries:
+        client = OWN_WORDS.sub("", name)
+        before = sums.get(client, (0, 0))
+        sums[client] = (before[0] + prompt, before[1] + completion)
+    return sums

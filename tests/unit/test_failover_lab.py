@@ -144,21 +144,22 @@ def test_only_with_another_gateway_is_one_powered_off_and_only_its_streams_may_b
 def test_the_ledger_of_the_relays_counts_what_was_completed_once(lab: Lab) -> None:
     bill = {"kind": "end", "outcome": "completed", "prompt_tokens": 11, "completion_tokens": 7}
     lines = [
-        {"kind": "begin", "entry": "a-1", "request": "x"},
-        {**bill, "entry": "a-1", "request": "x"},
-        {**bill, "entry": "a-1", "request": "x"},
-        {**bill, "entry": "a-2", "request": "x", "outcome": "client_gone"},
+        {"kind": "begin", "entry": "a-1", "request": "run-1-0-0123abcd"},
+        {**bill, "entry": "a-1", "request": "run-1-0-0123abcd"},
+        {**bill, "entry": "a-1", "request": "run-1-0-0123abcd"},
+        {**bill, "entry": "a-2", "request": "run-1-0-4567abcd", "outcome": "client_gone"},
         {**bill, "entry": "a-4", "request": "proof-1"},
     ]
     torn = '{"kind":"end","entry":"a-3","out'
     lab.program.with_name("answer").write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
 
-    assert {"h1/a-1": (11, 7)} == relay_ledgers(lab, ["h1"]).read()
+    assert {"run-1-0": (11, 7)} == relay_ledgers(lab, ["h1"]).read()
 
 
 def test_the_spend_of_the_gateway_is_read_from_its_table(lab: Lab) -> None:
-    lab.program.with_name("answer").write_text("chatcmpl-1,11,7\nwith,comma,3,4\n")
+    rows = ("chatcmpl-run-1-0-0123abcd,11,7", "run-2-0-4567abcd,3,4", "cmpl-run-2-0-4567abcd,1,1", "with,comma,3,4")
+    lab.program.with_name("answer").write_text("\n".join(rows) + "\n")
 
-    assert {"chatcmpl-1": (11, 7), "with,comma": (3, 4)} == gateway_spend(
+    assert {"run-1-0": (11, 7), "run-2-0": (4, 5), "with,comma": (3, 4)} == gateway_spend(
         lab, database_host="h1", database="litellm"
     ).read()
