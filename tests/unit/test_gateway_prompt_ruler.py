@@ -127,3 +127,16 @@ def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(prompt_ruler.RulerError, match="has no chat template"):
         prompt_ruler.load_ruler(tmp_path, window_tokens=2048, max_input_tokens=1536)
+
+
+def test_a_model_of_vectors_needs_no_chat_template_and_is_counted_all_the_same(tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "config.json"):
+        (tmp_path / name).write_text((GOLDEN / "tiny-qwen3" / name).read_text())
+    settings = json.loads((GOLDEN / "tiny-qwen3" / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+
+    ruler = prompt_ruler.load_ruler(tmp_path, window_tokens=2048, max_input_tokens=2048, chats=False)
+
+    whole = _ruler("tiny-qwen3", "own").completion({"prompt": "Explain caching."})
+    assert whole == ruler.completion({"prompt": ["Hi.", "Explain caching."]})

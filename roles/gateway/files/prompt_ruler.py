@@ -107,8 +107,11 @@ class PromptRuler:
         return ids
 
 
-def load_ruler(directory: Path, *, window_tokens: int, max_input_tokens: int) -> PromptRuler:
-    """Loads a tokenizer from a local directory; raises RulerError in one line when that cannot be done."""
+def load_ruler(directory: Path, *, window_tokens: int, max_input_tokens: int, chats: bool = True) -> PromptRuler:
+    """Loads a tokenizer from a local directory; raises RulerError in one line when that cannot be done.
+
+    An embedding model (not `chats`) needs no chat template.
+    """
     from transformers import AutoTokenizer  # noqa: PLC0415  (a second of imports, wasted on whoever only wants the types)
 
     if not directory.is_dir():
@@ -121,7 +124,7 @@ def load_ruler(directory: Path, *, window_tokens: int, max_input_tokens: int) ->
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
-    if not tokenizer.chat_template:
+    if chats and not tokenizer.chat_template:
         raise RulerError(f"{directory}: the tokenizer has no chat template; chat requests could not be counted")
     return PromptRuler(
         window_tokens=window_tokens,

@@ -78,7 +78,12 @@ def load_rulers(config_path: Path) -> dict[str, PromptRuler]:
         window_tokens = max_input_tokens + model["max_output_tokens"]
         directory = Path(model["tokenizer_directory"])
         try:
-            ruler = load_ruler(directory, window_tokens=window_tokens, max_input_tokens=max_input_tokens)
+            ruler = load_ruler(
+                directory,
+                window_tokens=window_tokens,
+                max_input_tokens=max_input_tokens,
+                chats=model.get("task", "chat") == "chat",
+            )
         except RulerError as error:
             raise RulerError(f"model {name}: {error}") from error
         rulers |= dict.fromkeys([name, *model["deployments"]], ruler)
