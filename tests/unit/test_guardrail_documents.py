@@ -104,7 +104,7 @@ def test_keys_that_nobody_declared_are_refused() -> None:
 def test_answers_that_are_masked_go_to_no_receiver_of_traces_as_they_were() -> None:
     masks = {"name": "a", "kind": "personal_data", "directions": ["in", "out"]}
 
-    with pytest.raises(DocumentError, match="a looks at answers, and tracing.yml sends langfuse answers as engines"):
+    with pytest.raises(DocumentError, match=r"a looks at answers, and tracing\.yml sends langfuse answers as engines"):
         Guardrails.model_validate({"rules": [masks]}).check(aliases=None, traced="langfuse")
     Guardrails.model_validate({"rules": [masks | {"directions": ["in"]}]}).check(aliases=None, traced="langfuse")
 
