@@ -30,16 +30,19 @@ while True:
 SMALL_DISK = f"""
 set -e
 size=$(( $(du -sm {DATA} | cut -f1) + 64 ))
+trap "systemctl start {POSTGRES}" EXIT
 systemctl stop {POSTGRES}
-mkdir -p /run/small-disk && mount -t tmpfs -o size=${{size}}m,mode=0755 tmpfs /run/small-disk
-cp -a {DATA}/. /run/small-disk/ && chown --reference={DATA} /run/small-disk && chmod --reference={DATA} /run/small-disk
-mount --move /run/small-disk {DATA} && systemctl start {POSTGRES}
+mkdir -p /run/kept && cp -a {DATA}/. /run/kept/
+chown --reference={DATA} /run/kept && chmod --reference={DATA} /run/kept
+mount -t tmpfs -o size=${{size}}m tmpfs {DATA}
+cp -a /run/kept/. {DATA}/ && chown --reference=/run/kept {DATA} && chmod --reference=/run/kept {DATA}
+rm -rf /run/kept
 """
 OLD_DISK = f"""
 set -e
+trap "systemctl start {POSTGRES}" EXIT
 systemctl stop {POSTGRES}
 mkdir -p /run/kept && cp -a {DATA}/. /run/kept/ && umount {DATA} && cp -a /run/kept/. {DATA}/ && rm -rf /run/kept
-systemctl start {POSTGRES}
 """
 
 
