@@ -45,8 +45,8 @@ async def until(check: Callable[[], bool]) -> None:
 
 @pytest.mark.usefixtures("db")
 async def test_two_hundred_queries_share_ten_connections(prisma_client: Any, postgres: PostgresServer) -> None:
-    url = postgres.url("test", parameters="connection_limit=10&pool_timeout=30&application_name=crowd")
-    unlimited = {"timeout": 60, "limits": httpx.Limits(max_connections=None)}
+    url = postgres.url("test", parameters="connection_limit=10&pool_timeout=200&application_name=crowd")
+    unlimited = {"timeout": 250, "limits": httpx.Limits(max_connections=None)}
     async with another_client(prisma_client, url, http=unlimited) as client:
         await client.user.create_many(data=[{"email": f"{i}@b", "age": i} for i in range(200)])
 
