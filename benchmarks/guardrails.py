@@ -51,6 +51,7 @@ class Cost:
 
     rule: str
     characters: int
+    in_least_ms: float
     in_ms: float
     in_worst_ms: float
     out_ms: float | None
@@ -107,8 +108,15 @@ async def measure(declared: Rules, rule: Rule, characters: int, *, times: int) -
         await ask(declared.socket, rule=rule.name, texts=[("user", text)], seconds=PATIENCE_SECONDS)
         took.append((time.perf_counter() - begun) * 1000)
     out, asks = await _stream(declared, rule, text) if "out" in rule.directions else (None, 0)
-    return Cost(rule=rule.name, characters=characters, in_ms=statistics.median(took[1:]), in_worst_ms=max(took[1:]),
-                out_ms=out, out_asks=asks)  # fmt: skip
+    return Cost(
+        rule=rule.name,
+        characters=characters,
+        in_least_ms=min(took[1:]),
+        in_ms=statistics.median(took[1:]),
+        in_worst_ms=max(took[1:]),
+        out_ms=out,
+        out_asks=asks,
+    )
 
 
 async def _stream(declared: Rules, rule: Rule, text: str) -> tuple[float, int]:
@@ -184,8 +192,10 @@ def guardrails_command(
                 for length in LENGTHS
             ]
             busy = memory_mib(process.pid)
-    typer.echo("| guardrail | characters | request ms (worst) | stream ms in all | ms a piece | questions |")
-    typer.echo("|---|---|---|---|---|---|")
+    typer.echo(
+        "| guardrail | characters | request ms, least | median | worst | stream ms in all | ms a piece | questions |"
+    )
+    typer.echo("|---|---|---|---|---|---|---|---|")
     for cost in costs:
         typer.echo(row(cost))
     typer.echo(
@@ -200,5 +210,5 @@ def row(cost: Cost) -> str:
     out, piece = "-", "-"
     if cost.out_ms is not None:
         out, piece = f"{cost.out_ms:.1f}", f"{cost.out_ms / (cost.characters / PIECE_CHARACTERS):.3f}"
-    asked = f"{cost.in_ms:.2f} ({cost.in_worst_ms:.2f})"
+    asked = f"{cost.in_least_ms:.2f} | {cost.in_ms:.2f} | {cost.in_worst_ms:.2f}"
     return f"| {cost.rule} | {cost.characters:,} | {asked} | {out} | {piece} | {cost.out_asks} |"

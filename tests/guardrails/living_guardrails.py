@@ -1,4 +1,8 @@
-"""Real LiteLLM, Presidio, PostgreSQL and Redis before an engine that keeps every byte: what is masked or refused."""
+"""Real LiteLLM, Presidio, PostgreSQL and Redis before an engine that keeps every byte: what is masked or refused.
+
+Not in the lab tier yet: it has not been seen to pass as a whole. Run it by name (`pytest
+tests/guardrails/living_guardrails.py`). What it shows of LiteLLM's hooks alone, test_through_litellm.py shows already.
+"""
 
 from __future__ import annotations
 
