@@ -257,6 +257,7 @@ def test_the_hook_knows_every_model_by_name_and_by_deployment(rendered: Path) ->
         "max_output_tokens": 512,
         "tokenizer_directory": "/var/lib/litellm/tokenizers/tiny-qwen3",
         "deployments": ["qwen-a", "qwen-b"],
+        "task": "chat",
     } == models["qwen"]
     assert ["gemma-a"] == models["gemma"]["deployments"]
 

@@ -248,7 +248,7 @@ def test_a_signal_lets_the_work_in_hand_finish(
     engine: tuple[subprocess.Popen[str], int], postgres: PostgresServer, number: signal.Signals
 ) -> None:
     process, port = engine
-    command = [sys.executable, "-c", CLIENT, str(port), "127.0.0.1", raw("SELECT pg_sleep(3), 7 AS seven")]
+    command = [sys.executable, "-c", CLIENT, str(port), "127.0.0.1", raw("SELECT pg_sleep(1), 7 AS seven")]
     client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     wait_until(lambda: sleeps(postgres))
 
