@@ -1,8 +1,4 @@
-"""Real LiteLLM, Presidio, PostgreSQL and Redis before an engine that keeps every byte: what is masked or refused.
-
-Not in the lab tier yet: it has not been seen to pass as a whole. Run it by name (`pytest
-tests/guardrails/living_guardrails.py`). What it shows of LiteLLM's hooks alone, test_through_litellm.py shows already.
-"""
+"""Real LiteLLM, Presidio, PostgreSQL and Redis before an engine that keeps every byte: what is masked or refused."""
 
 from __future__ import annotations
 
@@ -272,7 +268,7 @@ def ledger_lines(site: Site) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("how", ["BREAK", "HANG"])
 def test_a_guardrail_that_fails_lets_nothing_pass_where_it_is_declared_closed(site: Site, how: str) -> None:
     name = "breaks-closed" if how == "BREAK" else "hangs-closed"
-    site.engine.received.clear()
+    site.engine.told("fine").received.clear()
 
     answer = site.chat(f"please {how} now", key=name)
 
