@@ -259,8 +259,11 @@ BEGIN
         END LOOP;
         FOR part IN SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
             WHERE i.inhparent = format('appliance.%I', kept.relation)::regclass AND c.relname <> kept.relation || '_other'
-                AND to_timestamp(substr(c.relname, length(kept.relation) + 2), shape) + width
-                    <= now() - make_interval(days => kept.retention_days) ORDER BY 1 LOOP
+                -- CASE: PostgreSQL may ask this of every name of the catalogue before it joins, and most are no dates.
+                AND CASE WHEN c.relname ~ ('^' || kept.relation || '_[0-9_]+$')
+                    THEN to_timestamp(substr(c.relname, length(kept.relation) + 2), shape) + width
+                        <= now() - make_interval(days => kept.retention_days)
+                    ELSE false END ORDER BY 1 LOOP
             EXECUTE format('DROP TABLE appliance.%I', part);
             RETURN NEXT 'dropped ' || part;
         END LOOP;

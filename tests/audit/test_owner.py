@@ -155,6 +155,13 @@ def test_what_is_older_than_declared_goes_with_its_month_and_the_rest_stays(data
     assert "e0" == database.gateway("SELECT entry FROM appliance.audit_request")
 
 
+def test_retention_asks_no_date_of_names_that_hold_none_however_postgresql_plans_it(database: OwnedDatabase) -> None:
+    database.install()
+    hash_join = "SET enable_nestloop = off; SET enable_mergejoin = off;"  # what it chooses itself once months are many
+
+    assert "" == database.superuser(f"{hash_join} SELECT appliance.keep_audit()")
+
+
 def test_rows_that_found_no_month_move_into_it_when_it_is_made(database: OwnedDatabase) -> None:
     database.install()
     database.superuser("DROP TABLE appliance.audit_request_" + database.superuser("SELECT to_char(now(), 'YYYY_MM')"))
