@@ -28,6 +28,7 @@ class Replica:
     ejected_at: float = 0.0
     outstanding_tokens: int = 0
     outstanding_requests: int = 0
+    chosen_at: float = 0.0  # of two that are equally idle, the one that has rested longer
     last_fault: str | None = None
     progress_at: float = 0.0  # when bytes came from it last, for whomever
     probed_at: float = 0.0

@@ -90,6 +90,7 @@ class Group:
             if replica is not None:
                 replica.outstanding_tokens += wish.tokens
                 replica.outstanding_requests += 1
+                replica.chosen_at = monotonic()
                 self._remember(wish, replica)
                 return replica
             await self._wait(deadline, front=urgent or not first, patient=patient)
@@ -110,7 +111,7 @@ class Group:
             serving = [replica for replica in serving if replica.outstanding_requests < self._limit]
         if not serving:
             return None
-        least = min(serving, key=lambda replica: (replica.outstanding_tokens, replica.outstanding_requests))
+        least = min(serving, key=lambda one: (one.outstanding_tokens, one.outstanding_requests, one.chosen_at))
         for prefix in wish.prefixes:
             home = self._home.get(prefix)
             if home is not None:

@@ -74,6 +74,12 @@ def test_strangers_to_each_other_go_where_the_least_is_outstanding(site: TwoEngi
     assert {"a": 2, "b": 2} == {name: [one.headers["x-relay-replica"] for one in heard].count(name) for name in "ab"}
 
 
+def test_engines_that_are_equally_idle_take_turns(site: TwoEngines) -> None:
+    heard = [site.ask(CHAT, chat(f"{number} after another")).headers["x-relay-replica"] for number in range(4)]
+
+    assert ["a", "b", "a", "b"] == heard
+
+
 def test_what_does_not_fit_waits_and_what_does_not_fit_the_queue_gets_a_fast_503(site: TwoEngines) -> None:
     site.become(itl_ms=1000)
     with ThreadPoolExecutor(7) as pool:
