@@ -6,7 +6,7 @@ VENV := .venv/bin
 ANSIBLE_PLAYBOOKS := site.yml playbooks
 export UV_SYSTEM_CERTS ?= 1
 
-.PHONY: help setup demo demo-ha demo-down test lint unit lab-tier live accept lock artifacts vault keys schema clean
+.PHONY: help setup demo demo-ha demo-full demo-down test lint unit lab-tier live accept lock artifacts vault keys schema clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: setup ## Plan, deploy and verify on three real systemd hosts on this machi
 
 demo-ha: setup ## The same on five hosts: two gateways, every model on two engines
 	@$(VENV)/python -m tools.demo up --site lab-ha
+
+demo-full: setup ## The five hosts with everything on: guardrails, declared access, alerts, monitoring
+	@$(VENV)/python -m tools.demo up --site lab-full
 
 demo-down: setup ## Take the demo's hosts down; leaves nothing running
 	@$(VENV)/python -m tools.demo down

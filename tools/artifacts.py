@@ -8,7 +8,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ GATEWAY_LOCK = REPOSITORY / "roles/gateway/files/requirements-gateway.txt"
 RELAY_LOCK = REPOSITORY / "roles/relay/files/requirements-relay.txt"
 GUARD_LOCK = REPOSITORY / "roles/guard/files/requirements-guard.txt"
 LOCK_DIGEST_LENGTH = 12
+LAB_WHEELHOUSE = "/srv/wheelhouse"
+"""Of a host of the lab: pip there knows the directories below it and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,13 @@ class Artifacts:
     guard_wheels: Path
     prisma_engine: Path
     models: Path
+
+    def binds(self, *, gateways: Iterable[str], engine_hosts: Iterable[str]) -> list[str]:
+        """What hosts of a lab install from, as `lab up --bind` takes it: HOST=SOURCE:TARGET."""
+        of_gateways = {"gateway": self.gateway_wheels, "relay": self.relay_wheels, "guard": self.guard_wheels}
+        places = [(host, name, wheels) for host in gateways for name, wheels in of_gateways.items()]
+        places += [(host, "vllm", self.engine_wheels) for host in engine_hosts]
+        return [f"{host}={wheels}:{LAB_WHEELHOUSE}/{name}" for host, name, wheels in places]
 
 
 def cache_directory() -> Path:

@@ -77,7 +77,12 @@ class Stages:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("action", choices=("up", "down"))
-    parser.add_argument("--site", default="lab", choices=("lab", "lab-ha"), help="lab: three hosts; lab-ha: five")
+    parser.add_argument(
+        "--site",
+        default="lab",
+        choices=("lab", "lab-ha", "lab-full"),
+        help="lab: three hosts; lab-ha: five; lab-full: five with guardrails, access, alerts, monitoring",
+    )
     parser.add_argument("--bare", action="store_true", help="hosts without any package or venv installed before")
     arguments = parser.parse_args()
     console = Console(highlight=False)
@@ -167,11 +172,8 @@ def _boot(made: artifacts.Artifacts, site: DemoSite, *, bare: bool) -> None:
                 subprocess.run([str(LAB), "wait", host["name"]], check=True)
         return
     command = [str(LAB), "up", str(len(site.hosts))]
-    for host in site.gateways:
-        command += ["--bind", f"{host}={made.gateway_wheels}:/srv/wheelhouse/gateway"]
-        command += ["--bind", f"{host}={made.relay_wheels}:/srv/wheelhouse/relay"]
-    for host in site.engine_hosts:
-        command += ["--bind", f"{host}={made.engine_wheels}:/srv/wheelhouse/vllm"]
+    for bind in made.binds(gateways=site.gateways, engine_hosts=site.engine_hosts):
+        command += ["--bind", bind]
     if bare:
         command.append("--bare")
     else:

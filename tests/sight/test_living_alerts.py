@@ -8,7 +8,7 @@ import pytest
 
 from tests.relay.two_engines import CHAT, HASTY, TwoEngines
 from tests.sight.living_monitoring import Monitoring, Receiver, exporter, monitoring, receiver, wait_until, why_not
-from tests.sight.test_page import PAGE, questions
+from tools.ask_monitoring import PAGE, ask_everything
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(why_not() is not None, reason=why_not() or "")]
 
@@ -69,13 +69,20 @@ def test_an_engine_that_dies_reaches_the_operators_and_so_does_its_return(site: 
     assert [] == [one for one in site.alerts.alerts("/operators", "EngineEjected") if one["labels"]["replica"] == "b"]
 
 
-def test_the_operators_page_comes_from_prometheus_itself_and_each_of_its_questions_is_understood(site: Site) -> None:
+def test_the_operators_page_comes_from_prometheus_itself(site: Site) -> None:
     page = httpx.get(f"{site.prometheus.url}/consoles/appliance.html", timeout=10, trust_env=False)
 
     assert (200, True) == (page.status_code, page.headers["content-type"].startswith("text/html"))
     assert page.text == PAGE.read_text(encoding="utf-8")
-    for question in questions().values():
-        site.prometheus.query(question)
+
+
+def test_everything_that_dashboards_page_and_alerts_ask_is_understood(site: Site) -> None:
+    answers = ask_everything(site.prometheus.url)
+
+    assert {"Engines", "Gateway", "Hardware", "Teams", "Objectives", "page", "alert", "objective"} == {
+        answer.question.asker for answer in answers
+    }
+    assert [] == [(answer.question.title, answer.refusal) for answer in answers if answer.refusal]
 
 
 def test_a_relay_that_is_gone_is_told_too(site: Site) -> None:

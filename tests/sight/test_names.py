@@ -12,20 +12,10 @@ import pytest
 import yaml
 
 from tests.sight.rendered import ROOT, RULES, render
-from tests.sight.test_page import questions
 from tools import make_dashboards
+from tools.ask_monitoring import names_in, page_questions
 
 RECORDED = ROOT / "tests" / "fakes" / "recorded" / "metrics"
-WORDS = {"and", "or", "unless", "bool", "offset", "inf", "nan", "ignoring", "group_left", "group_right"}
-
-
-def names_in(expression: str) -> set[str]:
-    """The metrics of a PromQL expression."""
-    bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", expression)
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", bare)
-    bare = re.sub(r"\b(by|on|without|ignoring)\s*\([^)]*\)", "", bare)
-    found = re.finditer(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?!\w)(\s*\()?", re.sub(r"\b[0-9][0-9a-z.]*\b", "", bare))
-    return {one[0] for one in found if not one[1]} - WORDS
 
 
 def exposed() -> set[str]:
@@ -84,7 +74,7 @@ def test_every_panel_asks_for_what_there_is(objectives: list[dict[str, str]]) ->
 def test_the_page_asks_for_what_there_is(objectives: list[dict[str, str]]) -> None:
     known = exposed() | {rule["record"] for rule in objectives}
 
-    assert set() == {name for expression in questions().values() for name in names_in(expression)} - known
+    assert set() == {name for expression in page_questions().values() for name in names_in(expression)} - known
 
 
 def test_the_dashboards_are_what_the_tables_say(tmp_path: Path) -> None:

@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-PAGE = Path(__file__).resolve().parents[2] / "roles" / "monitoring" / "files" / "appliance.html"
+from tools.ask_monitoring import PAGE, page_questions
 
 
-def questions() -> dict[str, str]:
-    """What the page asks Prometheus, by name."""
+def test_every_line_of_the_pages_questions_is_read() -> None:
     block = re.search(r"^const QUERIES = \{$(.*?)^\};$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
     assert block is not None
-    found = re.findall(r"""^  (\w+): (?:'(.*?)'|"(.*?)"),?$""", block[1], re.MULTILINE)
-    assert len(found) == len(block[1].strip().splitlines())
-    return {name: single or double for name, single, double in found}
+    assert len(block[1].strip().splitlines()) == len(page_questions())
 
 
 def test_it_needs_nothing_from_anywhere() -> None:
@@ -42,7 +40,7 @@ def test_what_the_site_says_is_text_and_never_markup() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
 def test_every_question_is_one_that_prometheus_understands(tmp_path: Path) -> None:
-    rules = [{"record": f"q:{name}", "expr": expression} for name, expression in questions().items()]
+    rules = [{"record": f"q:{name}", "expr": expression} for name, expression in page_questions().items()]
     path = tmp_path / "questions.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "page", "rules": rules}]}), encoding="utf-8")
 

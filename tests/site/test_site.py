@@ -34,8 +34,7 @@ def appliance() -> Iterator[Appliance]:
     directory = Path(tempfile.mkdtemp(prefix="llm-site-", dir="/tmp"))
     appliance = Appliance(directory=directory)
     appliance.prepare(made)
-    binds = [f"h1={made.gateway_wheels}:/srv/wheelhouse/gateway", f"h1={made.relay_wheels}:/srv/wheelhouse/relay"]
-    binds += [f"{host}={made.engine_wheels}:/srv/wheelhouse/vllm" for host in ("h2", "h3")]
+    binds = made.binds(gateways=["h1"], engine_hosts=["h2", "h3"])
     try:
         appliance.lab("up", "3", "--bare", *(word for bind in binds for word in ("--bind", bind)))
         yield appliance
