@@ -12,7 +12,7 @@ from relay import chunk_shape
 from relay.asking import Asked
 from relay.bodies import refusal_in
 from relay.chunk_shape import Shape
-from relay.events import DONE, TEXT_KINDS, UNFINISHED_REASONS, encoded
+from relay.events import DONE, THOUGHTS, UNFINISHED_REASONS, encoded, texts_of
 from relay.stop_strings import StopStrings
 from relay.thoughts import ThoughtEnd
 
@@ -143,8 +143,8 @@ class Continuation:
 
     def _choice(self, event: bytes, chunk: dict[str, Any], choice: dict[str, Any]) -> str | None:
         delta = choice["delta"] if "delta" in choice else {"text": choice["text"]}
-        kind = next((name for name in (*TEXT_KINDS, "text") if isinstance(delta.get(name), str)), "")
-        text, finish = delta.get(kind) or "", choice.get("finish_reason")
+        *before, (kind, text) = texts_of(delta)
+        finish = choice.get("finish_reason")
         if finish in UNFINISHED_REASONS:
             return f"finish reason {finish}"
         if delta.get("tool_calls"):
@@ -155,10 +155,12 @@ class Continuation:
         ids = ",".join(map(str, choice.get("token_ids") or ())).encode()
         if self._raw:
             return self._from_completion(event, choice, text, ids)
-        self._thinking = kind.startswith("reasoning") if text else self._thinking
-        self._count(ids, out=bool(text) or finish is not None)
+        self._thinking = kind.startswith("reasoning") if text else self._thinking or bool(before)
+        self._count(ids, out=bool(text or before) or finish is not None)
         if finish is None and self._fast and kind and len(delta) == 1 and ids:
             self._learn(event, kind)
+        for thought in before:
+            self._emit(chunk, choice, *thought, None)
         return self._emit(chunk, choice, kind or "content", text, finish)
 
     def _opening(self, event: bytes) -> None:
@@ -205,7 +207,7 @@ class Continuation:
         return self._emit(None, choice, "content", answer, finish) if said is None and (answer or finish) else said
 
     def _reasoning_kind(self) -> str:
-        return next((kind for kind in TEXT_KINDS[1:] if kind in self._client_shapes), "reasoning")
+        return next((kind for kind in THOUGHTS if kind in self._client_shapes), "reasoning")
 
     def _emit(
         self, chunk: dict[str, Any] | None, choice: dict[str, Any], kind: str, text: str, finish: str | None
@@ -251,8 +253,7 @@ class Continuation:
             made["usage"] = self._counted()
         return dict(made)
 
-    _ids_shown = 0
-    _ids_shown_before = 0
+    _ids_shown = _ids_shown_before = 0
 
     def _new_ids(self) -> list[int]:
         """Delivered ids that the client has not been shown; it asked for them."""

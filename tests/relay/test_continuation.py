@@ -106,6 +106,30 @@ def test_a_cut_thought_goes_on_as_a_thought_and_then_as_the_answer() -> None:
     assert "\nyes" == "".join(delta.get("content", "") for delta in said)
 
 
+def test_the_end_of_a_thought_and_the_answers_begin_come_in_one_chunk_and_neither_is_lost() -> None:
+    answer, out = begun()
+    for event in (chat({"reasoning": "so"}, [11]), chat({"content": "yes", "reasoning": " far"}, [12, 13, 14])):
+        assert answer.feed(event) is None
+    wanted = answer.next_request()
+    assert answer.feed(text(", sir", [15])) is None
+
+    assert [{"reasoning": "so"}, {"reasoning": " far"}, {"content": "yes"}, {"content": ", sir"}] == deltas(out)[1:]
+    assert wanted is not None
+    assert b"7,8,9,11,12,13,14" == wanted[2]
+
+
+def test_an_empty_answer_beside_a_thought_ends_no_thought() -> None:
+    answer, out = begun()
+    assert answer.feed(chat({"content": "", "reasoning": "so"}, [11])) is None
+    answer.next_request()
+    for event in (text(" far", [12]), text("</think>", [13]), text("yes", [14])):
+        assert answer.feed(event) is None
+
+    said = deltas(out)
+    assert "so far" == "".join(delta.get("reasoning", "") for delta in said)
+    assert "yes" == "".join(delta.get("content", "") for delta in said)
+
+
 def test_a_cut_thought_of_gemma_4_asks_for_special_tokens_because_its_end_is_one() -> None:
     answer, out = begun(end=CHANNEL)
     answer.feed(chat({"reasoning": "so"}, [11]))
