@@ -4,6 +4,7 @@ import os
 import socket
 import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.errors import BadLoad
@@ -62,7 +63,7 @@ def endpoint(target: Target, *, api: str = "chat") -> Endpoint:
         family=family,
         address=address,
         server_name=url.hostname,
-        context=_context(target) if url.scheme == "https" else None,
+        context=trusting(target.ca_file) if url.scheme == "https" else None,
         head="".join(line + "\r\n" for line in lines).encode(),
         failure=failure,
     )
@@ -76,8 +77,11 @@ def _resolve(host: str, port: int) -> tuple[int, tuple[str, int], str]:
     return family, (str(address[0]), int(address[1])), ""
 
 
-def _context(target: Target) -> ssl.SSLContext:
+def trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """Trusts the system's authorities, or this file alone: an authority, or the very certificate that is shown."""
     try:
-        return ssl.create_default_context(cafile=str(target.ca_file) if target.ca_file else None)
+        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
     except (OSError, ssl.SSLError) as error:
-        raise BadLoad(f"{target.ca_file}: not a usable certificate file: {error}") from None
+        raise BadLoad(f"{ca_file}: not a usable certificate file: {error}") from None
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context

@@ -50,6 +50,7 @@ class Means:
     light_runner: Callable[[Path], Runner]
     load_runner: Callable[[Path], Runner]
     gateway_url: str
+    ca_file: Path | None  # whom clients trust, where the gateway's certificate is none of the system's
     engine_url: str | None
     model_store: Path
     raw: Path
@@ -76,7 +77,7 @@ def shortened(criteria: AcceptanceCriteria) -> AcceptanceCriteria:
 def run_suite(name: SuiteName, model: PlannedModel, criteria: AcceptanceCriteria, means: Means) -> SuiteResult:
     """One suite on one model."""
     directory = means.raw / "histories" / re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-{model.name}")
-    target = Target(base_url=means.gateway_url, model=model.name, key_variable=KEY_VARIABLE)
+    target = target_of(model, means)
     job = _Job(model=model, target=target, directory=directory, criteria=criteria, means=means)
     result = _SUITES[name](job)
     prefix = directory.relative_to(means.raw.parent)
@@ -88,6 +89,11 @@ def run_suite(name: SuiteName, model: PlannedModel, criteria: AcceptanceCriteria
             "histories": tuple(f"{prefix}/{history}" for history in result.histories),
         }
     )
+
+
+def target_of(model: PlannedModel, means: Means) -> Target:
+    """Where clients ask for this model."""
+    return Target(base_url=means.gateway_url, model=model.name, key_variable=KEY_VARIABLE, ca_file=means.ca_file)
 
 
 def left_out(name: SuiteName, reason: str, *, subject: str = "") -> SuiteResult:

@@ -5,10 +5,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from benchmarks.endpoint import trusting
 from benchmarks.history import History
 from benchmarks.load import Load
 from benchmarks.metrics import usage_of
@@ -53,7 +55,7 @@ class CallBook:
 
         return watched
 
-    def chat(self, base_url: str, secret: str, model: str, *, output_tokens: int) -> Call:
+    def chat(self, base_url: str, secret: str, model: str, *, output_tokens: int, ca_file: Path | None = None) -> Call:
         """One plain chat, sent and noted here."""
         request_id = f"accept-{uuid.uuid4().hex[:12]}"
         headers = {"Authorization": f"Bearer {secret}", "x-litellm-call-id": request_id, "X-Request-Id": request_id}
@@ -67,7 +69,7 @@ class CallBook:
         status = 0
         try:
             url = base_url + "/chat/completions"
-            with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+            with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False, verify=trusting(ca_file)) as client:
                 answer = client.post(url, headers=headers, json=body)
             status, content = answer.status_code, _content(answer)
             usage = content.get("usage") or {}

@@ -19,10 +19,12 @@ from sizing.errors import SizingError
 
 NETWORK_VARIABLE = "accept_network_command"
 FAULT_VARIABLE = "accept_fault_command"
+GATEWAY_VARIABLE = "accept_gateway_url"
 _QUESTION = (
     "msg={{ {'master_key': vault_gateway_master_key | default(''), 'engine_key': vault_vllm_api_key | default(''), "
     "'network': " + NETWORK_VARIABLE + " | default([]), 'breaks': " + FAULT_VARIABLE + " | default(''), "
-    "'database': groups['postgres'] | default([]) | first | default('')} }}"
+    "'database': groups['postgres'] | default([]) | first | default(''), "
+    "'clients': " + GATEWAY_VARIABLE + " | default(''), 'certificate': vault_edge_certificate | default('')} }}"
 )
 
 
@@ -39,6 +41,8 @@ class Inventory:
     network: tuple[str, ...] = ()
     fault_program: str = ""  # breaks and mends hosts, relative to the repository
     database_host: str = ""
+    clients_url: str = ""  # what clients use, where edges stand before the gateways
+    certificate: str = ""  # of those edges, PEM
 
 
 def ask_inventory(site: Path) -> Inventory:
@@ -72,6 +76,8 @@ def ask_inventory(site: Path) -> Inventory:
         network=network,
         fault_program=str(message["breaks"]),
         database_host=str(message["database"]),
+        clients_url=str(message["clients"]).rstrip("/"),
+        certificate=str(message["certificate"]),
     )
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.accept import agreed_suites, bundle, faults
+from benchmarks.accept.addresses import addresses
 from benchmarks.accept.agreed_suites import ENGINE_KEY_VARIABLE, FAULT_KEY_VARIABLE, KEY_VARIABLE, Means
 from benchmarks.accept.budget import spend_a_budget
 from benchmarks.accept.calls import CallBook
@@ -24,7 +25,7 @@ from benchmarks.accept.witness import Observer
 from benchmarks.acceptance import Acceptance, Verification, checklist
 from benchmarks.calibrate import STEPS, Step, calibrate
 from benchmarks.errors import BadLoad
-from benchmarks.load import Load, Target
+from benchmarks.load import Load
 from benchmarks.result import SuiteResult
 from benchmarks.running import Runner, inline_runner, locust_runner
 from benchmarks.validity import Capacity
@@ -109,11 +110,12 @@ class AcceptanceRun:
         return directory, acceptance
 
     def _load(self, site: Site, plan: Plan, agreed: AcceptanceCriteria, observer: Observer, raw: Path) -> Seen:
-        gateway_url = self.wanted.gateway_url or f"http://{plan.gateway.address}:{plan.gateway.port}/v1"
+        where = addresses(plan, self.inventory, named_url=self.wanted.gateway_url, directory=raw)
+        gateway_url = where.clients_url
         book, alias = CallBook(), f"accept-{datetime.now(UTC).strftime('%Y%m%dt%H%M%S')}"
         capacity = self._calibrated()
         hours = SPARE_HOURS + int(agreed.soak.seconds / 3600) * ("soak" in agreed.suites)
-        with Keys(gateway_url, self.inventory.master_key, lifetime_hours=hours) as keys:
+        with Keys(where.keys_url, self.inventory.master_key, lifetime_hours=hours) as keys:
             key = keys.make(alias, models=tuple(model.name for model in plan.models))
             own = keys.make(f"{alias}-faults", models=tuple(model.name for model in plan.models))
             os.environ |= {KEY_VARIABLE: key.secret, FAULT_KEY_VARIABLE: own.secret}
@@ -132,6 +134,7 @@ class AcceptanceRun:
                 light_runner=lambda directory: noted(inline_runner(directory)),
                 load_runner=lambda directory: noted(locust_runner(directory, processes=self.wanted.processes)),
                 gateway_url=gateway_url,
+                ca_file=where.ca_file,
                 engine_url=self.wanted.engine_url,
                 model_store=site.model_store,
                 raw=raw,
@@ -148,8 +151,11 @@ class AcceptanceRun:
             priced = [model for model in plan.models if model.input_cost_per_token or model.output_cost_per_token]
             budget = None
             if priced:
-                chat = partial(book.chat, gateway_url, model=priced[0].name, output_tokens=BUDGET_CHAT_TOKENS)
-                budget = spend_a_budget(chat, keys, model=priced[0], secret=key.secret, alias=f"{alias}-budget")
+                model, ca_file = priced[0], where.ca_file
+                chat = partial(
+                    book.chat, gateway_url, model=model.name, output_tokens=BUDGET_CHAT_TOKENS, ca_file=ca_file
+                )
+                budget = spend_a_budget(chat, keys, model=model, secret=key.secret, alias=f"{alias}-budget")
             hashes = sorted({call.key_hash for call in book.calls if call.base_url == gateway_url})
             booked = sum(call.prompt_tokens is not None for call in book.calls if call.base_url == gateway_url)
             self.tell("reading journals and the spend log (the gateway books in batches)")
@@ -210,7 +216,7 @@ class AcceptanceRun:
             if model.fallbacks:
                 self.tell(f"fallback: stopping every engine of {model.name} under load, and starting them again")
                 directory = means.raw / "histories" / f"fallback-{len(found)}"
-                target = Target(base_url=means.gateway_url, model=model.name, key_variable=KEY_VARIABLE)
+                target = agreed_suites.target_of(model, means)
                 runner = means.load_runner(directory)
                 stop_and_start = partial(faults.exercise_fallback, runner, target, model=model, hosts=hosts)
                 result = _to_its_end("fallback", model.name, stop_and_start)
