@@ -149,6 +149,8 @@ class Answering:
 
     async def _one_leg(self, path: str, body: dict[str, Any], ids: bytes) -> tuple[LegEnd, Replica]:
         urgent = self._client.head_sent
+        read = self._text.prompt_tokens + self._text.completion_tokens
+        patience = first_byte_seconds(self._asked, read_tokens=read, config=self._config)
         try:
             replica = await self._group.acquire(self._wish, tried=self._tried, urgent=urgent)
         except NoReplica as none:
@@ -156,11 +158,10 @@ class Answering:
             failed.headers["retry-after"] = str(none.retry_after_seconds)
             raise failed from None
         self._replica = replica
-        read = self._text.prompt_tokens + self._text.completion_tokens
         leg = Leg(
             replica,
             sink=None if self._whole else self._feed,
-            first_byte_seconds=first_byte_seconds(self._asked, read_tokens=read, config=self._config),
+            first_byte_seconds=patience,
             stall_seconds=self._config.stall_seconds,
         )
         self._leg = leg

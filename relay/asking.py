@@ -120,7 +120,12 @@ class Asked:
     def whole(self) -> bool:
         """Whether the engine is asked for its whole answer at once, to be asked for again after a fault."""
         unusual = self.because in {*ONLY_WHOLE, "prompt"} or any(self.body.get(key) for key in ONLY_WHOLE - {"n"})
-        return not self.stream and self.how == "replay" and (unusual or (self.body.get("n") or 1) != 1)
+        return not self.stream and self.how == "replay" and (unusual or self.choices != 1)
+
+    @property
+    def choices(self) -> int:
+        """How many answers to each prompt."""
+        return _count(self.body.get("n")) or 1
 
     @property
     def path(self) -> str:
@@ -175,7 +180,6 @@ def asked_of(body: Any, *, chat: bool) -> Asked:
         raise BadRequest("the body of the request must be a JSON object")
     options = body.get("stream_options")
     options = options if isinstance(options, dict) else {}
-    stop = body.get("stop") or ()
     limit = body.get("max_completion_tokens") if chat else None
     limit = body.get("max_tokens", None if chat else 16) if limit is None else limit
     greedy = body.get("temperature") == 0
@@ -192,7 +196,7 @@ def asked_of(body: Any, *, chat: bool) -> Asked:
         show_ids=bool(body.get("return_token_ids")),
         greedy=greedy,
         seed=SystemRandom().getrandbits(SEED_BITS) if because and not greedy and body.get("seed") is None else None,
-        stop=(stop,) if isinstance(stop, str) else tuple(text for text in stop if isinstance(text, str)),
+        stop=_texts(body.get("stop")),
         include_stop=bool(body.get("include_stop_str_in_output")),
         min_tokens=_count(body.get("min_tokens")) or 0,
         limit=_count(limit),
@@ -201,7 +205,20 @@ def asked_of(body: Any, *, chat: bool) -> Asked:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """As engines read it: 50.0 and "50" are 50 there. None for whatever they will refuse."""
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    try:
+        count = int(value)
+    except (TypeError, ValueError):
+        return None
+    return count if count >= 0 else None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,) if value else ()
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
 
 
 def _why_not_continued(body: Mapping[str, Any], *, chat: bool, greedy: bool) -> str:

@@ -56,7 +56,6 @@ class Continuation:
         """(path, body, ids of the prompt as written) of the next leg; None = there is nothing left to generate."""
         self.legs += 1
         self._pending, self._pending_count, self._shapes = [], 0, ()
-        self._thought_end.leg_begins()
         if self._stops is not None:
             self._stops.leg_begins()
         if self._last is not None:

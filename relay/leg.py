@@ -84,7 +84,7 @@ class Leg:
 
     def pause(self, paused: bool) -> None:
         """The client is too slow, or no longer."""
-        if self._connection is not None and paused != self._paused:
+        if self._connection is not None and paused != self._paused and not self.over.done():
             self._paused = paused
             self._last = self._loop.time()
             (self._connection.pause if paused else self._connection.resume)()
@@ -191,6 +191,7 @@ class Leg:
             self.fault(said, suspect=True)
         elif not self.over.done():
             # The end mark of the chunked body follows; the connection goes back to the pool by itself.
+            self.pause(False)  # the client may be slow; who uses the connection next is another one
             self.over.set_result(LegEnd(kind="finished", status=200))
             self._finish()
         return True

@@ -43,7 +43,6 @@ async def pass_on(
     """Answers one request. `before_answer` gets how a whole answer came about (None: no engine took the request)."""
     wish = Wish(tokens=len(request.body) // BYTES_PER_TOKEN)
     tried: list[Replica] = []
-    streams = b'"stream"' in request.body
     while True:
         try:
             replica = await group.acquire(wish, tried=tried, urgent=False)
@@ -77,7 +76,7 @@ async def pass_on(
     body = end.body or error_body(502, f"{len(tried)} engines failed; the last said: {end.reason}", "BadGatewayError")
     kind = end.headers.get(b"content-type", b"application/json").decode("latin-1")
     with suppress(ValueError):
-        client.send(end.status or (200 if streams else 502), body, kind=kind, x_request_id=identity)
+        client.send(end.status or 502, body, kind=kind, x_request_id=identity)
 
 
 async def _one(

@@ -13,7 +13,6 @@ def first_byte_seconds(asked: Asked, *, read_tokens: int, config: Config) -> flo
     """`read_tokens`: what the engine reads first, prompt and delivered answer, where that is known."""
     seconds = config.first_byte_seconds + (read_tokens or asked.prompt_tokens_guess) / PREFILL_TOKENS_PER_SECOND
     if asked.whole:  # its first byte is its last
-        choices = int(asked.body.get("n") or 1)
         expected = min(asked.limit or config.max_model_len, config.max_model_len)
-        seconds += expected * choices / WHOLE_TOKENS_PER_SECOND
+        seconds += expected * asked.choices / WHOLE_TOKENS_PER_SECOND
     return seconds

@@ -5,7 +5,7 @@ ends the answer with an error, so that nothing is ever doubled, lost or mixed.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from relay.asking import Asked
@@ -84,7 +84,8 @@ class Replay:
         self._usage: dict[str, Any] | None = None
         self.fingerprint: Any = None
         self._finished_on_leg = False
-        self._spent: dict[str, Any] = {}
+        self._read: dict[int, int] = {}  # tokens of each prompt
+        self._generated: dict[int, int] = {}  # tokens of each choice
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
         self.legs = 0
         self.stopped_here = False
@@ -109,7 +110,7 @@ class Replay:
     def _is_whole(self) -> bool:
         prompts = self._asked.body.get("prompt")
         many = isinstance(prompts, list) and not all(type(item) is int for item in prompts)
-        wanted = (self._asked.body.get("n") or 1) * (len(prompts) if many and isinstance(prompts, list) else 1)
+        wanted = self._asked.choices * (len(prompts) if many and isinstance(prompts, list) else 1)
         return len(self._choices) >= wanted
 
     def feed(self, event: bytes) -> str | None:
@@ -135,7 +136,7 @@ class Replay:
         if self._head is None:
             self._head = {key: chunk[key] for key in ("id", "object", "created", "model") if key in chunk}
         if usage:
-            self._account(usage, last=not chunk["choices"])
+            self._account(usage, chunk["choices"])
         if not chunk["choices"]:
             self._usage, self.fingerprint = usage, chunk.get("system_fingerprint")
             return None
@@ -152,13 +153,21 @@ class Replay:
             self._write(encoded(out))
         return None
 
-    def _account(self, usage: dict[str, Any], *, last: bool) -> None:
-        """Continuous counts are of one choice; those of the last chunk are of all."""
-        self.prompt_tokens = max(self.prompt_tokens, usage["prompt_tokens"])
-        self.completion_tokens = (
-            usage["completion_tokens"] if last else max(self.completion_tokens, usage["completion_tokens"])
-        )
+    def _account(self, usage: dict[str, Any], choices: Sequence[dict[str, Any]]) -> None:
+        """Continuous counts are of the chunk's choice, the prompt's of its prompt; those of the last chunk are of all.
+
+        Another leg counts from zero again: what an answer has used is the most that a leg said of it.
+        """
         self.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        if not choices:
+            self.prompt_tokens, self.completion_tokens = usage["prompt_tokens"], usage["completion_tokens"]
+            return
+        each = self._asked.choices
+        for choice in choices:
+            index = choice["index"]
+            self._read[index // each] = usage["prompt_tokens"]
+            self._generated[index] = max(self._generated.get(index, 0), usage["completion_tokens"])
+        self.prompt_tokens, self.completion_tokens = sum(self._read.values()), sum(self._generated.values())
 
     def _new(self, choice: dict[str, Any]) -> dict[str, Any] | None:
         """What of a choice has not been delivered; None = nothing."""

@@ -12,10 +12,6 @@ class ThoughtEnd:
         self._mark, self.special = mark, special
         self._held = ""  # the beginning of a mark, perhaps
 
-    def leg_begins(self) -> None:
-        """What was held back will come again."""
-        self._held = ""
-
     def split(self, text: str, *, last: bool) -> tuple[str, str | None]:
         """(what still belongs to the thought, what is behind its end; None = the thought goes on)."""
         mark, joined = self._mark, self._held + text

@@ -145,8 +145,11 @@ class Connection(asyncio.Protocol):
     def _embed(self, body: dict[str, Any]) -> None:
         """As a pooling engine answers; the vector of a text is its first ids."""
         fault = self._engine.fault
-        if fault is not None and fault.name in REFUSALS and fault.hit():
+        if fault is not None and fault.name in {*REFUSALS, "reset"} and fault.hit():
             self._engine.counters[fault.name] += 1
+            if fault.name == "reset":
+                self.drop()
+                return
             raise Refused(REFUSALS[fault.name][0], "this engine was told so", REFUSALS[fault.name][1])
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         ids = [model.encode(text) for text in texts]

@@ -87,3 +87,15 @@ def test_a_completion_without_a_limit_has_vllms_sixteen_tokens() -> None:
 def test_a_body_that_is_no_object_is_the_clients_mistake() -> None:
     with pytest.raises(BadRequest, match="JSON object"):
         asked_of([1], chat=True)
+
+
+@pytest.mark.parametrize("limit", ["100", 100.0])
+def test_a_limit_that_engines_read_as_a_number_holds_across_the_seam(limit: Any) -> None:
+    asked = asked_of({"messages": MESSAGES, "max_tokens": limit}, chat=True)
+
+    assert 88 == asked.next_leg(delivered_count=12, prompt_count=50, window=2048)["max_tokens"]
+
+
+@pytest.mark.parametrize("stop", [5, True, 0.5, {"a": 1}, [5], None, ""])
+def test_stop_strings_that_are_none_are_left_to_the_engine_to_refuse(stop: Any) -> None:
+    assert () == asked_of({"messages": MESSAGES, "stop": stop}, chat=True).stop

@@ -203,3 +203,19 @@ def test_ids_that_nobody_asked_for_leave_no_empty_key_behind() -> None:
 
     assert ["a", "b", "c"] == [delta["content"] for delta in deltas(out)[1:]]
     assert [True, False, False] == ["token_ids" in chunk["choices"][0] for chunk in out[1:]]
+
+
+def test_what_may_be_the_end_of_a_thought_survives_a_second_fault() -> None:
+    answer, out = begun()
+    answer.feed(chat({"reasoning": "so"}, [11]))
+    answer.next_request()
+    for event in (text(" 1 <", [12]), text(" 2 </th", [13])):
+        assert answer.feed(event) is None
+    wanted = answer.next_request()
+    for event in (text("ink>", [14]), text("yes", [15])):
+        assert answer.feed(event) is None
+
+    said = deltas(out)[1:]
+    assert wanted is not None and b"7,8,9,11,12,13" == wanted[2]
+    assert "so 1 < 2 " == "".join(delta.get("reasoning", "") for delta in said)
+    assert "yes" == "".join(delta.get("content", "") for delta in said)

@@ -1,6 +1,7 @@
 """Paths whose answers the relay does not read: another engine is asked, a refusal is handed on, once."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,3 +42,14 @@ def test_what_engines_refuse_is_handed_on_and_not_tried_again(site: TwoEngines) 
     assert 404 == heard.status
     assert [] == [line for line in site.log() if line["event"] == "fault"]
     assert {"serving"} == set(site.states().values())
+
+
+def test_engines_that_cut_a_request_are_an_error_status_also_where_a_stream_was_spoken_of(tmp_path: Path) -> None:
+    with TwoEngines(tmp_path, max_legs=1) as site:
+        for engine in site.engines.values():
+            engine.control.inject("reset")
+
+        heard = site.ask("/v1/embeddings", {"model": "fault", "input": "hi", "stream": False})
+
+    assert 502 == heard.status
+    assert 502 == heard.body["error"]["code"]

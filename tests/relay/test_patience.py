@@ -27,6 +27,10 @@ CONFIG = Config(
         ({"prompt": "x" * 4000, "stream": True}, 2500, 13.0),  # so many are known to be read
         ({"prompt": "x", "n": 2, "max_tokens": 50}, 0, 18.0),  # two answers of 50 at 10 a second, at once
         ({"prompt": "x", "n": 2}, 0, 11.2),  # vLLM completes 16 tokens where nobody says how many
+        ({"prompt": "x", "n": "2", "max_tokens": "50"}, 0, 18.0),  # engines read these as numbers
+        ({"prompt": "x", "n": 2, "max_tokens": -1_000_000}, 0, 208.0),  # the engine refuses these; none is to blame
+        ({"prompt": "x", "n": -1_000_000, "max_tokens": 50}, 0, 13.0),
+        ({"prompt": "x", "n": "two", "max_tokens": 50}, 0, 13.0),
     ],
 )
 def test_a_first_byte_may_take_what_has_to_be_done_before_it(

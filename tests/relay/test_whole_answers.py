@@ -156,3 +156,20 @@ def test_a_configuration_with_a_mistake_is_one_line_and_exit_2(tmp_path: Path) -
     assert 2 == ended.returncode
     assert 1 == len(ended.stderr.splitlines())
     assert "stall_secs" in ended.stderr
+
+
+@pytest.mark.parametrize("wrong", [{"max_tokens": -1_000_000, "n": 2}, {"n": "two"}, {"stop": 5}])
+def test_numbers_that_no_engine_takes_are_the_clients_mistake_and_cost_no_engine(
+    site: TwoEngines, wrong: dict[str, Any]
+) -> None:
+    site.heal()
+    faults = len([line for line in site.log() if line["event"] in {"fault", "bug"}])
+
+    heard = site.ask(CHAT, chat("what?", temperature=0.5, **wrong))
+
+    assert 400 == heard.status
+    assert faults == len([line for line in site.log() if line["event"] in {"fault", "bug"}])
+    assert {"serving"} == set(site.states().values())
+    assert [(0, 0)] * 2 == [
+        (one["outstanding_requests"], one["outstanding_tokens"]) for one in site.status()["replicas"]
+    ]
