@@ -9,8 +9,9 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any, cast
 
+from benchmarks import told
+
 SECONDS_MAX = 180.0
-TEXTS = ("content", "reasoning", "reasoning_content")
 
 
 @dataclass(kw_only=True)
@@ -77,13 +78,13 @@ class Heard(asyncio.Protocol):
 
     @property
     def text(self) -> str:
-        """Of the first choice, whichever endpoint it came from."""
-        said = []
-        for event in self.events:
-            for choice in event.get("choices", ()):
-                part = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
-                said += [part.get(kind) or "" for kind in TEXTS]
-        return "".join(said)
+        """Of all choices, thoughts and tool calls."""
+        return told.text_of(self.events)
+
+    @property
+    def ends(self) -> list[tuple[int, str, Any]]:
+        """(choice, finish reason, stop reason) of each."""
+        return told.ends_of(self.events)
 
     @property
     def token_ids(self) -> list[int]:

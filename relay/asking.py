@@ -108,6 +108,7 @@ class Asked:
     include_usage: bool
     continuous_usage: bool
     show_ids: bool
+    hide_thoughts: bool
     greedy: bool
     seed: int | None  # of the relay's own making
     stop: tuple[str, ...]
@@ -153,6 +154,12 @@ class Asked:
                 body["include_stop_str_in_output"] = True  # nothing is held back there; it is here
         else:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+            if self.chat:
+                # A parser may say nothing for as long as a tool call or a hidden thought takes. With ids each token
+                # is heard of, and silence means what it means elsewhere.
+                body["return_token_ids"] = True
+                if self.hide_thoughts:
+                    body["include_reasoning"] = True
             if self.seed is not None:
                 body["seed"] = self.seed
         return body
@@ -194,6 +201,7 @@ def asked_of(body: Any, *, chat: bool) -> Asked:
         include_usage=bool(options.get("include_usage")),
         continuous_usage=bool(options.get("include_usage") and options.get("continuous_usage_stats")),
         show_ids=bool(body.get("return_token_ids")),
+        hide_thoughts=body.get("include_reasoning") is False and not body.get("logprobs"),
         greedy=greedy,
         seed=SystemRandom().getrandbits(SEED_BITS) if because and not greedy and body.get("seed") is None else None,
         stop=_texts(body.get("stop")),

@@ -10,7 +10,7 @@ from typing import Any
 
 from relay.asking import Asked
 from relay.bodies import refusal_in
-from relay.events import DONE, UNFINISHED_REASONS, encoded
+from relay.events import DONE, THOUGHTS, UNFINISHED_REASONS, encoded
 
 LISTS = ("content", "tokens", "token_logprobs", "top_logprobs", "text_offset", "refusal")
 """Parts of log probabilities that have one entry a token."""
@@ -148,6 +148,8 @@ class Replay:
                 kept.append(new)
         if kept:
             out = chunk | self._head | {"choices": kept}
+            if not self._asked.show_ids and "prompt_token_ids" in out:
+                out["prompt_token_ids"] = None
             if self._asked.continuous_usage and usage:
                 out["usage"] = usage
             self._write(encoded(out))
@@ -177,9 +179,12 @@ class Replay:
             return None
         again = self.legs > 1 and (known.opened or known.role)
         new = dict(choice)
+        ids = known.entries("token_ids", choice.get("token_ids") or [])
+        if "token_ids" in choice:
+            new["token_ids"] = ids if ids and self._asked.show_ids else None
         if "delta" in choice:
             new["delta"] = self._new_delta(known, choice["delta"])
-            something = bool(new["delta"])
+            something = bool(new["delta"] or new.get("token_ids"))
         else:
             new["text"] = known.text("text", choice.get("text") or "")
             something = bool(new["text"])
@@ -196,7 +201,7 @@ class Replay:
             if known.outstanding():
                 raise Diverged("by ending earlier")
             known.finished = self._finished_on_leg = something = True
-        return new if something or not again else None
+        return new if something or not (again or "delta" in choice) else None
 
     def _new_delta(self, known: Choice, delta: dict[str, Any]) -> dict[str, Any]:
         new: dict[str, Any] = {}
@@ -204,6 +209,8 @@ class Replay:
             if name == "role":
                 if not known.role:
                     new[name], known.role = value, True
+            elif name in THOUGHTS and self._asked.hide_thoughts:
+                continue
             elif name in TEXTS and isinstance(value, str):
                 fresh = known.text(name, value)
                 if fresh or self.legs == 1:

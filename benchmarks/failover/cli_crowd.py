@@ -20,6 +20,7 @@ from benchmarks.failover.cli import ENGINES, FAULTS, Kind
 from benchmarks.failover.crowd import Crowd, Round
 from benchmarks.failover.crowd_result import criteria, fault_results, measurements, table_of
 from benchmarks.failover.faults import Trial, faults_of
+from benchmarks.failover.hard_questions import mixed
 from benchmarks.failover.nursery import Nursery
 from benchmarks.failover.questions import Question, agreed, computed, questions, unreadable_prompts
 from benchmarks.failover.relay_process import RelayProcess
@@ -39,6 +40,7 @@ CONTROL_RUNS = 2
 VLLM_OPTIONS = (
     *("--generation-config", "vllm", "--dtype", "float32"),
     *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+    *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
 )
 
 
@@ -50,6 +52,9 @@ def crowd_command(
     count: Annotated[int, typer.Option(min=2, help="replicas", rich_help_panel=ENGINES)] = 2,
     vllm: Annotated[Path | None, typer.Option(help="vLLM's program, bin/vllm", rich_help_panel=ENGINES)] = None,
     model_directory: Annotated[Path | None, typer.Option(help="what vLLM serves", rich_help_panel=ENGINES)] = None,
+    reasoning_parser: Annotated[
+        str | None, typer.Option(help="vLLM's, for a model that thinks", rich_help_panel=ENGINES)
+    ] = None,
     itl_ms: Annotated[
         float, typer.Option(help="time per token; a real engine sleeps so long in each step", rich_help_panel=ENGINES)
     ] = 100.0,
@@ -108,12 +113,16 @@ def crowd_command(
                 log_directory=directory / "processes",
                 step_seconds=itl_ms / 1000,
                 nursery=nursery,
-                options=(*VLLM_OPTIONS, "--max-num-seqs", str(streams)),
+                options=(
+                    *VLLM_OPTIONS,
+                    *(("--reasoning-parser", reasoning_parser) if reasoning_parser else ()),
+                    *("--max-num-seqs", str(streams)),
+                ),
             )
             cores = [str(number % (os.cpu_count() or 1)) for number in range(count)]
             engines = stack.enter_context(loopback.vllm_engines(settings, cores))
             ids = [[FIRST_ID + (n * 131 + k * 17) % (VOCABULARY - FIRST_ID) for k in range(24)] for n in range(streams)]
-            asked = questions(streams, model=model, tokens=tokens, unreadable=ids, special={})
+            asked = mixed(streams, model=model, tokens=tokens, unreadable=ids)
         relay = stack.enter_context(
             _relay(
                 directory / "processes",
@@ -178,7 +187,8 @@ async def _rounds(
     whole_ratio: float,
 ) -> SuiteResult:
     if asked[0].text is None:
-        tell(f"{CONTROL_RUNS} undisturbed runs at equal load")
+        tell(f"one run to warm up, {CONTROL_RUNS} undisturbed runs at equal load")
+        await crowd.undisturbed(asked)  # grammars are compiled, kernels chosen
         controls = [await crowd.undisturbed(asked) for _ in range(CONTROL_RUNS)]
         asked, unstable = agreed(asked, *controls)
         book.notes.append(

@@ -44,6 +44,7 @@ class Question:
     text: str | None = None
     token_ids: tuple[int, ...] | None = None  # only where the client asks for them
     usage: tuple[int, int] | None = None
+    ends: tuple[tuple[int, str, Any], ...] | None = None  # finish and stop reason of each choice
 
     def defect_of(self, heard: Heard) -> str:
         """What is wrong with an answer; empty = nothing."""
@@ -56,8 +57,9 @@ class Question:
             return f"another text: {_difference(heard.text, self.text)}"
         if self.token_ids is not None and tuple(heard.token_ids) != self.token_ids:
             return f"other token ids, {len(heard.token_ids)} instead of {len(self.token_ids)}"
-        if self.usage is not None and used(heard) != self.usage:
-            return f"usage {used(heard)} instead of {self.usage}"
+        for what, seen, right in (("end", tuple(heard.ends), self.ends), ("usage", used(heard), self.usage)):
+            if right is not None and seen != right:
+                return f"{what} {seen} instead of {right}"
         return ""
 
 
@@ -131,11 +133,11 @@ def agreed(asked: Sequence[Question], *runs: Sequence[Heard]) -> tuple[list[Ques
     """(questions with what all undisturbed runs answered, how many had no such answer and stay without)."""
     known, unstable = [], 0
     for question, *answers in zip(asked, *runs, strict=True):
-        first = answers[0]
-        texts, ids = {one.text for one in answers}, {tuple(one.token_ids) for one in answers}
-        if len(texts) == 1 and len(ids) == 1 and all(one.done for one in answers):
-            wanted = tuple(first.token_ids) if question.body.get("return_token_ids") else None
-            known.append(dataclasses.replace(question, text=first.text, token_ids=wanted, usage=used(first)))
+        said = {(one.text, tuple(one.token_ids), used(one), tuple(one.ends)) for one in answers}
+        if len(said) == 1 and all(one.done for one in answers):
+            text, ids, usage, ends = next(iter(said))
+            wanted = ids if question.body.get("return_token_ids") else None
+            known.append(dataclasses.replace(question, text=text, token_ids=wanted, usage=usage, ends=ends))
         else:
             unstable += 1
             known.append(question)

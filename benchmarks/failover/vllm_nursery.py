@@ -23,7 +23,12 @@ IMPORTED = (
     "vllm.v1.worker.cpu_model_runner",
     "vllm.model_executor.models.qwen3",
     "vllm.model_executor.models.gemma3",
+    "vllm.v1.structured_output.backend_xgrammar",
+    "lmformatenforcer",
+    "xgrammar",
 )
+WAITING = "vllm.distributed.device_communicators.shm_broadcast"
+SPINNING_SECONDS = 0.001
 FORKING = ("vllm.v1.executor.multiproc_executor", "vllm.v1.engine.utils")
 
 
@@ -34,6 +39,10 @@ def main() -> None:
     context = multiprocessing.get_context("fork")
     for name in FORKING:
         vars(import_module(name))["get_mp_context"] = lambda: context
+    # Who waits for a message sleeps after a millisecond instead of a second: two engines have four processes that wait,
+    # and on two cores these would take from each other what they wait for.
+    condition = vars(import_module(WAITING))["SpinCondition"]
+    condition.__init__.__defaults__ = (SPINNING_SECONDS,)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a killed engine
     print("ready", flush=True)
     for line in sys.stdin:

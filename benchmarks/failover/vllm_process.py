@@ -154,7 +154,8 @@ def environment_for(program: Path, directory: Path) -> dict[str, str]:
     without which each start compiles all of vLLM and torch anew where the environment has none."""
     folders = os.pathsep.join(str(folder) for folder in (_alias(program, directory), ROOT) if folder)
     compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(_cache_directory() / "pycache")}
-    return {"PYTHONPATH": folders, **compiled}
+    alone = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # an engine has one core: threads would take turns
+    return {"PYTHONPATH": folders, **compiled, **alone}
 
 
 def _alias(program: Path, directory: Path) -> Path | None:

@@ -39,6 +39,7 @@ class Asked:
     logprobs: int | None  # how many alternatives; None = none asked for
     temperature: float
     seed: int | None
+    forced_tool: str  # the function that must be called; "" = none
     penalized: bool  # presence and frequency penalties look at generated tokens only
 
 
@@ -89,6 +90,7 @@ def asked_of(body: Mapping[str, Any], *, chat: bool, served: str, max_model_len:
         logprobs=_logprobs(logprobs, body.get("top_logprobs"), chat),
         temperature=temperature,
         seed=body.get("seed"),
+        forced_tool=_forced_tool(body.get("tool_choice")) if chat else "",
         penalized=bool(body.get("presence_penalty") or body.get("frequency_penalty")),
     )
 
@@ -97,6 +99,10 @@ def _logprobs(logprobs: Any, top: Any, chat: bool) -> int | None:
     if chat:
         return int(top or 0) if logprobs else None
     return None if logprobs is None else int(logprobs)
+
+
+def _forced_tool(choice: Any) -> str:
+    return str(choice["function"]["name"]) if isinstance(choice, dict) else ""
 
 
 def _chat_prompt(body: Mapping[str, Any], reasoning: bool) -> tuple[int, ...]:

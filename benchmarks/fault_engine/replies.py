@@ -1,6 +1,7 @@
 """Replies: vLLM 0.32's JSON, field by field and in its order (`exclude_unset`: what is set is there, even as null)."""
 
 import json
+import secrets
 from collections.abc import Sequence as Items
 from typing import Any
 
@@ -37,6 +38,7 @@ class Replies:
             f'"model":{json.dumps(asked.model)},"choices":['
         )
         self._offsets: dict[int, int] = {}
+        self._withheld: dict[int, str] = {}  # arguments of calls, by choice
 
     def opening(self) -> bytes:
         """The role chunks of a chat, which carry the prompt's ids."""
@@ -58,7 +60,11 @@ class Replies:
         finish = f'"{step.finish_reason}"' if step.finish_reason else "null"
         logprobs = "null" if asked.logprobs is None else json.dumps(self._logprobs(sequence, step), ensure_ascii=False)
         if asked.chat:
-            if step.reasoning:
+            if asked.forced_tool:
+                delta = self._call(sequence.index, step)
+                if delta == "{}" and not asked.return_token_ids and not step.finish_reason:
+                    return b""
+            elif step.reasoning:
                 delta = f'{{"reasoning":{_text_json(step.reasoning)}}}'
             elif step.tokens[-1:] == (model.END_THINK,):
                 delta = "{}"
@@ -84,6 +90,18 @@ class Replies:
             usage = f',"usage":{self._usage(len(sequence.prompt), len(sequence.tokens))}'
         mark = f',"system_fingerprint":"{FINGERPRINT}"' if step.finish_reason and not asked.include_usage else ""
         return f"{self._head}{choice}]{mark}{usage}}}\n\n".encode()
+
+    def _call(self, index: int, step: Step) -> str:
+        """Of a tool call: the name at once, its arguments when they are whole, as some of vLLM's parsers do it."""
+        first = index not in self._withheld
+        self._withheld[index] = self._withheld.get(index, "") + step.text
+        if first:
+            function = f'{{"name":{_text_json(self._asked.forced_tool)},"arguments":""}}'
+            head = f'"id":"chatcmpl-tool-{secrets.token_hex(8)}","type":"function","index":0'
+            return f'{{"tool_calls":[{{{head},"function":{function}}}]}}'
+        if not step.finish_reason:
+            return "{}"
+        return f'{{"tool_calls":[{{"index":0,"function":{{"arguments":{_text_json(self._withheld[index])}}}}}]}}'
 
     def closing(self, sequences: Items[Sequence]) -> bytes:
         """The usage chunk, if asked for, and the end."""

@@ -15,6 +15,7 @@ GREEDY = {
     "stream_options": {"include_usage": True},
 }
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+FORCED = {"type": "function", "function": {"name": "look"}}
 KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "a chat": (CHAT, {}),
     "a completion": (TEXT, {}),
@@ -34,6 +35,9 @@ KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "two choices": (CHAT, {"n": 2, "temperature": 0.7, "seed": 5}),
     "a seed": (TEXT, {"temperature": 0.7, "seed": 7}),
     "tools": (CHAT, {"tools": TOOLS}),
+    "a call that is made": (CHAT, {"tools": TOOLS, "tool_choice": FORCED}),
+    "token ids of a call that is made": (CHAT, {"tools": TOOLS, "tool_choice": FORCED, "return_token_ids": True}),
+    "token ids and log probabilities": (CHAT, {"logprobs": True, "return_token_ids": True}),
     "structured output": (CHAT, {"response_format": {"type": "json_object"}}),
     "an image": (
         CHAT,
@@ -93,6 +97,17 @@ def test_an_answer_goes_on_as_if_nothing_had_happened(site_for: TwoEngines, kind
     site.first_fault(fault, after_tokens=(3, 17, 31, 44)[(number + len(kind)) % 4])
 
     heard = site.ask(path, body)
+
+    assert right == heard.told
+
+
+def test_a_tool_call_that_takes_longer_than_the_stall_timer_is_no_stall(hasty_site: TwoEngines) -> None:
+    path, body = request_of("a call that is made", number=7)
+    body["max_tokens"] = 1200  # 2.4 seconds in which the engine says nothing but ids
+    right = hasty_site.undisturbed(path, body).told
+    hasty_site.heal()
+
+    heard = hasty_site.ask(path, body)
 
     assert right == heard.told
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 import httpx
 
 from benchmarks.fault_engine.process import FaultProcess
+from benchmarks.told import text_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "a-key-of-the-engines"
@@ -72,6 +73,13 @@ class Heard:
         return {key: text for key, text in found.items() if text}
 
     @property
+    def calls(self) -> str:
+        """Tool calls, of which ids are chance."""
+        return text_of(
+            [{"choices": [choice]} for choice in self.choices if (choice.get("delta") or {}).get("tool_calls")]
+        )
+
+    @property
     def finish(self) -> list[tuple[int, str, Any]]:
         """Finish reasons, each with its stop reason."""
         return sorted(
@@ -106,6 +114,7 @@ class Heard:
             "done": self.done,
             "error": self.error,
             "texts": self.texts,
+            "calls": self.calls,
             "finish": self.finish,
             "ids": self.token_ids,
             "logprobs": self.logprob_tokens,
