@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,8 @@ class VllmProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=END_SECONDS)
         eventually(f"end of {self.name}", lambda: not list(_group(self._process.pid)), within_seconds=END_SECONDS)
+        # A process is a zombie as soon as its first thread is; the others hold its sockets until they are gone as well.
+        eventually(f"port of {self.name}", lambda: _is_free(self._port), within_seconds=END_SECONDS)
         guardian.release(self._process.pid)
 
     def _pid_of(self, part: str) -> int:
@@ -169,6 +172,16 @@ def _alias(program: Path, directory: Path) -> Path | None:
     named.mkdir(parents=True, exist_ok=True)
     (named / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n", encoding="utf-8")
     return folder
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def _group(leader: int) -> list[int]:
