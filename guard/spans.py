@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +24,22 @@ class Span:
 
 
 def without_overlaps(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """The surest of those that overlap, the longer of equally sure ones; in the order of the text."""
+    """The surest of those that overlap, the longer of equally sure ones, and of the others what is left of them.
+
+    In the order of the text. What was found stays found: half of a number that two finders claim is half of a number.
+    """
     kept: list[Span] = []
     for span in sorted(spans, key=lambda one: (-one.score, one.start - one.end, one.start)):
-        if span.start < span.end and all(span.end <= other.start or other.end <= span.start for other in kept):
-            kept.append(span)
-    return tuple(sorted(kept, key=lambda one: one.start))
+        at = bisect_left(kept, span.start, key=lambda one: one.end)
+        free, left = span.start, list[Span]()
+        while at < len(kept) and kept[at].start < span.end:
+            left += [replace(span, start=free, end=kept[at].start)] if free < kept[at].start else []
+            free = kept[at].end
+            at += 1
+        left += [replace(span, start=free)] if free < span.end else []
+        for one in left:
+            insort(kept, one, key=lambda other: other.start)
+    return tuple(kept)
 
 
 def masked(text: str, spans: Sequence[Span]) -> str:

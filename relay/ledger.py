@@ -88,11 +88,10 @@ class Ledger:
             lost = _left_open(abandoned.path)
             for record in lost:
                 writer.append(encode({**record, "kind": "end", "at": time.time(), "outcome": RELAY_LOST}))
-            if lost and not writer.commit_now():
+            if not writer.commit_now():
                 abandoned.release()  # the disk refuses: the next start tries again
-                continue
-            abandoned.close(at=time.time())
-            ledger.taken_over_count += len(lost)
+            elif abandoned.close(at=time.time()):
+                ledger.taken_over_count += len(lost)
         return ledger
 
     @property

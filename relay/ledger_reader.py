@@ -92,15 +92,20 @@ class AbandonedSegment:
             if path.stat().st_size and not _is_closed(path) and (descriptor := _lock(path)) is not None:
                 yield cls(path, descriptor)
 
-    def close(self, *, at: float) -> None:
-        """Cuts off a torn tail, says that nothing in it is open any more, and lets go of it."""
-        size = os.fstat(self._descriptor).st_size
-        tail_start = max(0, size - READ_BYTES)
-        content = os.pread(self._descriptor, READ_BYTES, tail_start)
-        os.ftruncate(self._descriptor, tail_start + content.rfind(b"\n") + 1)
-        os.write(self._descriptor, encode({"kind": "close", "at": at, "by": "successor"}))
-        os.fsync(self._descriptor)
-        self.release()
+    def close(self, *, at: float) -> bool:
+        """Cuts off a torn tail, says that nothing in it is open any more, and lets go. False: the disk refuses."""
+        try:
+            size = os.fstat(self._descriptor).st_size
+            tail_start = max(0, size - READ_BYTES)
+            content = os.pread(self._descriptor, READ_BYTES, tail_start)
+            os.ftruncate(self._descriptor, tail_start + content.rfind(b"\n") + 1)
+            os.write(self._descriptor, encode({"kind": "close", "at": at, "by": "successor"}))
+            os.fsync(self._descriptor)
+        except OSError:
+            return False
+        finally:
+            self.release()
+        return True
 
     def release(self) -> None:
         """Lets go of it as it is."""

@@ -14,6 +14,7 @@ takes them they are as safe as ever. Beyond `memory_bytes` the oldest are droppe
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -30,10 +31,12 @@ from relay.ledger_lines import SEGMENT_SUFFIX, encode
 
 SEGMENT_BYTES = 64 * 1024**2
 SEGMENT_SECONDS = 86400.0
-# How long a line may stay in the kernel's memory only when nobody waits for it, and between two offers to a sick disk.
+# How long a line may stay in the kernel's memory only when nobody waits for it; between two offers to a sick disk.
 IDLE_COMMIT_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 MEMORY_BYTES = 64 * 1024**2
+# A process that starts on such a disk serves; whatever else is wrong with its directory, somebody has to mend it first.
+REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _LOG = logging.getLogger("ledger")
 
 
@@ -65,16 +68,12 @@ class SegmentWriter:
         self.directory = directory
         self.process = secrets.token_hex(8)
         self.counters = LedgerCounters()
-        self._name = name
-        self._head = dict(head)
-        self._repeated = repeated
+        self._name, self._head, self._repeated = name, dict(head), repeated
         self._segment_bytes = segment_bytes
         self._segment_seconds = segment_seconds
         self._memory_bytes = memory_bytes
-        self._sequence = 0
-        self._descriptor = -1
-        self._size = 0
-        self._begun = 0.0
+        self._sequence, self._descriptor = 0, -1
+        self._size, self._begun = 0, 0.0
         # Lines since the last successful commit: they are written again elsewhere when the disk fails to keep them.
         self._unsafe: deque[bytes] = deque()
         self._unsafe_bytes = 0
@@ -84,8 +83,13 @@ class SegmentWriter:
         self._committing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
-        directory.mkdir(parents=True, exist_ok=True)
-        self._open_segment()
+        try:
+            self._open_segment()
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+            self._discard_segment()
+            self._fall_sick(error)
 
     @property
     def path(self) -> Path:
@@ -122,9 +126,11 @@ class SegmentWriter:
             self._log_unwritten(line)
         return kept
 
-    def commit_soon(self) -> None:
-        """Starts a commit that nobody waits for."""
-        if not self._sick:
+    def commit_soon(self, *, line: bytes = b"") -> None:
+        """Starts a commit that nobody waits for. `line` goes to the log when the disk refuses."""
+        if self._sick:
+            self._log_unwritten(line)
+        else:
             self._start_committing()
 
     def commit_now(self) -> bool:
@@ -159,6 +165,7 @@ class SegmentWriter:
     def _open_segment(self) -> None:
         self._sequence += 1
         self._stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        self.directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._descriptor, self._size, self._begun = descriptor, 0, time.time()
@@ -172,6 +179,11 @@ class SegmentWriter:
         finally:
             os.close(place)
 
+    def _discard_segment(self) -> None:
+        """A beginning with torn lines is of no use, and would fill the directory."""
+        if self._descriptor >= 0:
+            self.path.unlink(missing_ok=True)
+
     def _end_segment(self, *, by: str) -> None:
         self._write(encode({"kind": "close", "at": time.time(), "by": by}))
         os.fdatasync(self._descriptor)
@@ -183,7 +195,7 @@ class SegmentWriter:
         written = os.write(self._descriptor, line)
         if written != len(line):  # a full disk takes a part; the rest fails, and the torn line is cut off again
             os.ftruncate(self._descriptor, self._size)
-            raise OSError(28, "the disk took a part of a line only")
+            raise OSError(errno.ENOSPC, "the disk took a part of a line only")
         self._size += written
         self.counters.lines += 1
 
@@ -272,8 +284,7 @@ class SegmentWriter:
         except OSError as error:
             self.counters.write_errors += 1
             _LOG.error("%s: still refused: %s; %d lines wait", self.directory, error, len(self._unsafe))
-            if self._descriptor >= 0:  # a beginning with torn lines is of no use, and would fill the directory
-                self.path.unlink(missing_ok=True)
+            self._discard_segment()
             return
         finally:
             self._repeated = repeated

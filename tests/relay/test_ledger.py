@@ -1,7 +1,6 @@
 """The relay's ledger: what was acknowledged is never lost, and nothing counts twice."""
 
 import asyncio
-import errno
 import json
 import os
 import random
@@ -18,6 +17,7 @@ import pytest
 from relay.ledger import Ledger, Leg
 from relay.ledger_lines import decode, encode
 from relay.ledger_reader import is_in_use, read, read_all, segments
+from tests.relay.sick_disk import SickDisk
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -195,23 +195,6 @@ def test_nothing_that_end_acknowledged_is_lost_by_kill_9_and_nothing_counts_twic
     assert len(found) == len(entries)
 
 
-class SickDisk:
-    """os.write and os.fdatasync of a disk that is full."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.full = False
-        real_write = os.write
-
-        def write(descriptor: int, content: bytes) -> int:
-            if not self.full:
-                return real_write(descriptor, content)
-            if len(content) > 20:  # as a real one does: a part, then nothing
-                return real_write(descriptor, content[:20])
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        monkeypatch.setattr("relay.ledger_writer.os.write", write)
-
-
 def test_a_full_disk_stops_no_request_and_loses_nothing_once_it_has_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -243,6 +226,41 @@ def test_a_full_disk_stops_no_request_and_loses_nothing_once_it_has_room(
     unwritten = [message for message in caplog.messages if "not on the disk yet" in message]
     assert '"request":"during"' in unwritten[0]
     assert Ledger.open(tmp_path, group="chat").taken_over_count == 0
+
+
+def test_a_relay_that_starts_on_a_full_disk_serves_and_writes_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SickDisk(monkeypatch)
+    monkeypatch.setattr("relay.ledger_writer.RETRY_SECONDS", 0.02)
+    before = Ledger.open(tmp_path, group="chat")
+    before.begin("left open", model="qwen", endpoint="/v1/chat/completions")
+    abandon(before)
+
+    async def start_on_a_full_disk() -> Ledger:
+        disk.full = True
+        ledger = Ledger.open(tmp_path, group="chat")
+        ledger.begin("during", model="qwen", endpoint="/v1/chat/completions")
+        assert not await finish(ledger, "during")
+        disk.full = False
+        while ledger.is_sick:
+            await asyncio.sleep(0.01)
+        return ledger
+
+    ledger = asyncio.run(start_on_a_full_disk())
+    ledger.close()
+    Ledger.open(tmp_path, group="chat").close()
+
+    assert (ledger.counters.unwritten_lines, ledger.counters.lost_lines) == (0, 0)
+    assert {"left open", "during"} == {record["request"] for record in by_entry(ends(tmp_path)).values()}
+    assert all(read(path).damaged_lines == 0 for path in segments(tmp_path))
+
+
+def test_a_directory_that_nobody_may_write_into_is_no_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "ledger").write_text("a file", encoding="utf-8")
+
+    with pytest.raises(OSError, match="exists"):
+        Ledger.open(tmp_path / "ledger", group="chat")
 
 
 def test_records_that_find_no_memory_either_are_counted_as_lost(

@@ -35,6 +35,12 @@ def test_words_are_found_whole_and_in_any_case_and_patterns_as_they_stand(text: 
     assert after == masked(text, find("user", text))
 
 
+def test_patterns_that_overlap_leave_nothing_of_either() -> None:
+    find = detector(words(patterns=(r"secret-\w+", r"\w+-code")))
+
+    assert "<names><names>!" == masked("secret-alpha-code!", find("user", "secret-alpha-code!"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

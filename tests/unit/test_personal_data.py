@@ -169,3 +169,15 @@ def test_where_two_are_found_at_one_place_the_surer_one_counts() -> None:
     assert "<PHONE>, 계좌 <BANK_ACCOUNT>, <CARD>, <KR_RRN>, <EMAIL>" == mask(
         "+1 415 555 2671, 계좌 110-123-456789, 4111-1111-1111-1111, 900101-1234568, a.b@c.kr"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ("account 315 003 137770 (bank)", "account <BANK_ACCOUNT><PHONE> (bank)"),
+        ("4837423077538330-kim@corp.kr", "<EMAIL>"),
+        ("483742307753833+@corp.kr", "<CARD><EMAIL>"),
+    ],
+)
+def test_where_two_overlap_nothing_of_either_is_left(text: str, after: str) -> None:
+    assert after == mask(text)

@@ -8,7 +8,7 @@ books the request, an `end` line follows with the id of LiteLLM's own row and, f
 LiteLLM would add the cost to its key, user, team and team member in memory and write it seconds later: a killed worker
 loses that. So the sums of a request that was written down here are left to the ledger (`python -m ledger`), which adds
 them in the transaction that books the request. Budgets still stop at once: the counters in Redis are LiteLLM's, as
-before. When the disk refuses the `end` line, LiteLLM adds the sums itself.
+before. Lines that the disk refuses wait in memory, and in the journal in full; they are booked once it takes them.
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ class IdentityLedger:
             "model": model,
             "client": client,
         }
-        self.writer.append(encode(line))
-        self.writer.commit_soon()
+        self._write(line)
         self._open.setdefault((call_id, key_hash), []).append(
             OpenRequest(entry=entry, request=request, begun_at=now, asks_cache=asks_cache)
         )
@@ -105,11 +104,13 @@ class IdentityLedger:
     def note(self, line: Mapping[str, Any]) -> None:
         """Writes a line of the audit."""
         self._number += 1
-        self.writer.append(encode({**line, "at": time.time(), "entry": f"{self.writer.process}-{self._number}"}))
-        self.writer.commit_soon()
+        self._write({**line, "at": time.time(), "entry": f"{self.writer.process}-{self._number}"})
 
     def end(self, payload: Mapping[str, Any], *, key_hash: str | None) -> bool:
-        """Writes how LiteLLM saw the request. True when the ledger will add its cost, False when LiteLLM must."""
+        """Writes how LiteLLM saw the request. True when the ledger will add its cost, False when LiteLLM must.
+
+        A full disk changes nothing: the line waits in memory and is booked later; its relay's may be booked already.
+        """
         names = (str(payload.get("litellm_call_id")), key_hash)
         requests = self._open.get(names)
         if not requests:
@@ -137,9 +138,13 @@ class IdentityLedger:
             "cost": repr(0.0 if is_cached else float(payload.get("spend") or 0.0)),
             "cache": "hit" if is_cached else "miss" if opened.asks_cache else None,
         }
-        self.writer.append(encode(line))
-        self.writer.commit_soon()
-        return not self.writer.is_sick
+        self._write(line)
+        return True
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        line = encode(record)
+        self.writer.append(line)
+        self.writer.commit_soon(line=line)
 
 
 def cached_tokens(payload: Mapping[str, Any]) -> int:
