@@ -26,6 +26,7 @@ class Replica:
     state: State = "serving"
     since: float = field(default_factory=time)
     ejected_at: float = 0.0
+    hung: bool = False  # whether it was silence that it was ejected for
     outstanding_tokens: int = 0
     outstanding_requests: int = 0
     chosen_at: float = 0.0  # of two that are equally idle, the one that has rested longer

@@ -81,10 +81,11 @@ class Group:
         """A replica with room, reserved until release(). Raises NoReplica.
 
         Urgent = a client has heard a part already: it goes first, and waits for a replica, since nobody else can help.
+        Who was taken by an engine that fell silent waits too: one that was only short of a core is back in seconds.
         """
         deadline = monotonic() + self._wait_seconds
         first = True
-        patient = GRACE_SECONDS if not urgent else self._wait_seconds
+        patient = self._wait_seconds if urgent or any(one.hung for one in tried) else GRACE_SECONDS
         while True:
             replica = self._choose(wish, tried, urgent=urgent) if urgent or not self._waiting or not first else None
             if replica is not None:
@@ -175,7 +176,7 @@ class Group:
         replica.pool.close()
         if replica.state == "serving":
             replica.become("ejected")
-            replica.ejected_at = monotonic()
+            replica.ejected_at, replica.hung = monotonic(), hung
             self._keep_probing(replica)
         for leg in list(replica.legs) if hung else ():
             leg.replica_out(reason)

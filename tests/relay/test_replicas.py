@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from relay.replicas import GRACE_SECONDS
 from tests.relay.two_engines import CHAT, HASTY, KEY, PATIENCE_SECONDS, TwoEngines, until
 
 
@@ -119,6 +121,23 @@ def test_a_hung_engine_is_out_before_any_client_finds_it(tmp_path: Path) -> None
         finally:
             site.engines["a"].proceed()
         site.wait_for(a="serving", b="serving")
+
+
+def test_who_waits_on_the_last_engine_while_it_is_silent_is_answered_when_it_goes_on(tmp_path: Path) -> None:
+    with TwoEngines(tmp_path, **{**HASTY, "first_byte_seconds": 60.0}) as site, ThreadPoolExecutor() as pool:
+        site.engines["a"].kill()
+        site.wait_for(a="ejected")
+        site.engines["b"].pause()
+        try:
+            asked = pool.submit(site.ask, CHAT, chat("are you there?"))
+            site.wait_for(b="ejected")
+            time.sleep(1.5 * GRACE_SECONDS)
+        finally:
+            site.engines["b"].proceed()
+        heard = asked.result()
+        site.engines["a"].restart()
+
+    assert heard.done, heard.body
 
 
 def test_a_drained_engine_gets_nothing_and_returns_after_a_token(site: TwoEngines) -> None:
