@@ -34,6 +34,8 @@ PARTS: tuple[tuple[str, str], ...] = (
     ("/budget_advice.py", "our hooks"),
     ("/data_fence.py", "our hooks"),
     ("/request_limit.py", "our hooks"),
+    ("/plain_chunks.py", "our hooks"),
+    ("/plain_text.py", "our hooks"),
     ("/lib/relay/", "our hooks"),
     ("/pydantic", "pydantic"),
     ("/openai/", "OpenAI's client: reading chunks"),

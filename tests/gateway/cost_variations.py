@@ -21,11 +21,14 @@ class Variation:
     relay: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    """Hooks of ours that are left out."""
 
 
 VARIATIONS = {
     "defaults": Variation(name="LiteLLM's defaults", plain=True),
     "appliance": Variation(name="appliance", relay=JOINED_WHEN_BUSY),
+    "long": Variation(name="appliance, every chunk LiteLLM's way", relay=JOINED_WHEN_BUSY, without=("plain_chunks",)),
     "apart": Variation(name="appliance, every piece of text alone"),
     "always": Variation(name="appliance, always joined over 50 ms", relay=ALWAYS_JOINED),
     "gc": Variation(name="every piece alone, GC threshold 50,000", environment={"PYTHON_GC_THRESHOLD": "50000,50,50"}),

@@ -187,7 +187,11 @@ def _arrangement(site: Site, label: str, variation: Variation, key: str, program
         return Arrangement(name=variation.name, gateway=gateway, model="plain", key=key)
     relay, port = _relay(site, label, variation.relay, programs)
     path = site.directory / f"appliance-{label}.yaml"
-    path.write_text(site.gateway.config.read_text().replace(f":{site.relay_port}/", f":{port}/"))
+    text = site.gateway.config.read_text().replace(f":{site.relay_port}/", f":{port}/")
+    for hook in variation.without:
+        assert f", {hook}.instance" in text
+        text = text.replace(f", {hook}.instance", "")
+    path.write_text(text)
     own = site.gateway
     gateway = Gateway(directory=own.directory, venv=own.venv, environment=own.environment | dict(variation.environment),
                       config=path, port=free_port(), workers=1, options=variation.options)  # fmt: skip
