@@ -292,16 +292,21 @@ def leave_estimates_aside(known: Callable[[str], bool]) -> None:
     """Keeps LiteLLM's estimate from refusing what the exact count has let through.
 
     LiteLLM's pre-call checks compare an estimate by OpenAI's tokenizer with `max_input_tokens` alone. For the
-    models counted here that check has been made already, exactly; its other checks stay.
+    models counted here that check has been made already, exactly; its other checks stay. It looks up each deployment's
+    window twice for that, half a millisecond each time, so they have none there.
     """
     from litellm.router_python_core import PythonCore  # noqa: PLC0415
 
-    estimate = PythonCore._acount_pre_call_check_tokens
+    estimate, window_of = PythonCore._acount_pre_call_check_tokens, PythonCore._deployment_max_input_tokens
 
     async def only_for_strangers(self: Any, model: str, *arguments: Any, **options: Any) -> int | None:
         return None if known(model) else await estimate(self, model, *arguments, **options)
 
+    def window_of_strangers(self: Any, model: str, deployment: Mapping[str, Any]) -> int | None:
+        return None if known(model) else window_of(self, model, deployment)
+
     PythonCore._acount_pre_call_check_tokens = only_for_strangers
+    PythonCore._deployment_max_input_tokens = window_of_strangers
 
 
 @functools.cache
