@@ -21,6 +21,7 @@ from tests.edge.edge import (
     running,
     write_edge,
 )
+from tests.edge.http2 import request
 from tests.fakes.ansible_module import run_module
 
 pytestmark = [
@@ -257,6 +258,23 @@ def test_a_body_that_is_too_large_or_of_unknown_length_is_refused(edge: Edge, ga
     assert large.startswith(b"HTTP/1.1 413")
     assert chunked.startswith(b"HTTP/1.1 411")
     assert [] == reached(gateways)
+
+
+def test_a_body_of_unknown_length_is_refused_over_http_2_too(edge: Edge, gateways: list[Gateway]) -> None:
+    def post(*more: tuple[str, str], body: bytes) -> str:
+        headers = [
+            (":method", "POST"), (":scheme", "https"), (":path", "/v1/completions"), (":authority", SERVER_NAME),
+            ("authorization", f"Bearer {GOOD_KEY}"), *more,
+        ]  # fmt: skip
+        return request(edge.port, edge.authority, server_name=SERVER_NAME, headers=headers, body=body)
+
+    unstated = post(body=b"{}")
+    before = reached(gateways)
+    stated = post(("content-length", "2"), body=b"{}")
+
+    assert "411" == unstated
+    assert [] == before
+    assert "200" == stated
 
 
 def test_the_observing_module_sees_an_open_way_and_a_closed_fence(edge: Edge) -> None:

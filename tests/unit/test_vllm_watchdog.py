@@ -3,8 +3,10 @@
 import importlib.machinery
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -162,6 +164,46 @@ def test_a_frozen_engine_is_described_aborted_and_restarted_and_a_probe_bills_no
     assert "hangs: 2 one-token probes in a row failed" in output
     assert "last metrics" in next(tmp_path.glob("vllm@chat-*.txt")).read_text()
     assert all(probe.startswith("cmpl-watchdog-") for probe in probes)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nnot JSON.",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{",
+        b"what is this?\r\n\r\n",
+    ],
+    ids=["no token", "no JSON", "cut off", "no HTTP"],
+)
+def test_a_probe_that_is_answered_with_rubbish_has_failed(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        engine = watchdog.Engine(f"http://127.0.0.1:{listening.getsockname()[1]}", probe_timeout_seconds=20)
+        failure = engine.probe()
+        serving.join()
+
+    assert failure
+
+
+def test_an_engine_is_restarted_also_where_nothing_can_be_written_about_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], systemd: Path
+) -> None:
+    monkeypatch.setattr(watchdog, "STACKS_SECONDS", 0.0)
+    unit = watchdog.Unit("vllm@chat.service", systemctl=str(systemd.with_name("systemctl")), journalctl="/bin/echo")
+
+    watchdog.rescue(unit, "nothing moves", metrics(running=3), tmp_path / "not there")
+
+    assert "restart --no-block vllm@chat.service" == systemd.read_text().splitlines()[-1]
+    assert "vllm:num_requests_running" in capsys.readouterr().out
 
 
 def _until(check: Any, *, seconds: float = 60.0) -> None:
