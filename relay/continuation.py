@@ -186,13 +186,14 @@ class Continuation:
         self._count(ids, out=bool(text) or finish is not None)
         if self._thinking:
             return self._thought(text, choice, finish)
-        if finish is None and self._fast and ids:
+        if self.reasoning_tokens:
+            text = self._thought_end.without(text)
+        elif finish is None and self._fast and ids:
             shape = chunk_shape.shape_of(event, kind="text", identity=self._identity or b"")
             if shape is not None:
                 model = self._client_shapes.get("content")
-                self._shapes = (
-                    chunk_shape.translated(shape, kind="content", identity=self._identity or b"", model=model),
-                )
+                own = chunk_shape.translated(shape, kind="content", identity=self._identity or b"", model=model)
+                self._shapes = (own,)
         return self._emit(None, choice, "content", text, finish)
 
     def _thought(self, text: str, choice: dict[str, Any], finish: str | None) -> str | None:

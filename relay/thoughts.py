@@ -18,7 +18,11 @@ class ThoughtEnd:
         before, found, behind = joined.partition(mark)
         if found:
             self._held = ""
-            return before, behind
+            return before, self.without(behind)
         held = 0 if last else next((n for n in range(len(mark) - 1, 0, -1) if joined.endswith(mark[:n])), 0)
         self._held = joined[len(joined) - held :]
         return joined[: len(joined) - held], None
+
+    def without(self, text: str) -> str:
+        """An answer's text as vLLM's parsers give it, which drop a mark that comes once more."""
+        return text.replace(self._mark, "")

@@ -130,6 +130,18 @@ def test_an_empty_answer_beside_a_thought_ends_no_thought() -> None:
     assert "yes" == "".join(delta.get("content", "") for delta in said)
 
 
+def test_a_second_end_of_the_same_thought_is_dropped_as_by_the_engines_parser() -> None:
+    answer, out = begun()
+    answer.feed(chat({"reasoning": "so"}, [11]))
+    answer.next_request()
+    for event in (text("</think>yes", [12, 13]), text("</think>", [14]), text(" sir", [15])):
+        assert answer.feed(event) is None
+
+    said = deltas(out)
+    assert "so" == "".join(delta.get("reasoning", "") for delta in said)
+    assert "yes sir" == "".join(delta.get("content", "") for delta in said)
+
+
 def test_a_cut_thought_of_gemma_4_asks_for_special_tokens_because_its_end_is_one() -> None:
     answer, out = begun(end=CHANNEL)
     answer.feed(chat({"reasoning": "so"}, [11]))
