@@ -6,6 +6,7 @@ tokens and failed then has two rows with one id: what was used, and what the cli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ def add_prompts(connection: Connection, records: Sequence[Mapping[str, Any]]) ->
     """What was asked, where the operator wants it kept."""
     rows = [
         {name: record.get(name) for name in ("entry", "at", "request", "call_id")}
-        | {"prompt": Jsonb(_without_nul(record["prompt"]))}
+        | {"prompt": Jsonb(_storable(record["prompt"]))}
         for record in records
     ]
     if rows:
@@ -103,12 +104,14 @@ def add_lost(connection: Connection) -> None:
             )
 
 
-def _without_nul(content: Any) -> Any:
-    """PostgreSQL's jsonb cannot hold the character U+0000."""
+def _storable(content: Any) -> Any:
+    """PostgreSQL's jsonb cannot hold the character U+0000, nor numbers that are none; Python's JSON reads both."""
     if isinstance(content, str):
         return content.replace("\x00", "\ufffd")
+    if isinstance(content, float) and not math.isfinite(content):
+        return str(content)
     if isinstance(content, list):
-        return [_without_nul(one) for one in content]
+        return [_storable(one) for one in content]
     if isinstance(content, dict):
-        return {_without_nul(name): _without_nul(value) for name, value in content.items()}
+        return {_storable(name): _storable(value) for name, value in content.items()}
     return content

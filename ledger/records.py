@@ -41,10 +41,10 @@ class Caller:
             request=record["request"],
             call_id=record["call_id"],
             begun_at=record["at"],
-            tags=tuple(record["tags"]),
-            model_group=record["model"],
-            client=record.get("client"),
-            **{name: record[name] for name in names},
+            tags=tuple(storable(str(tag)) for tag in record["tags"]),
+            model_group=_text(record["model"]),
+            client=_text(record.get("client")),
+            **{name: _text(record[name]) for name in names},
         )
 
     @classmethod
@@ -72,6 +72,15 @@ class Usage:
     legs: Sequence[Mapping[str, Any]] = field(default=())
 
 
+def storable(text: str) -> str:
+    """What a client wrote, as PostgreSQL can hold it: one character that it cannot must not keep a bill from being made."""
+    return text.replace("\x00", "\ufffd")
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else storable(str(value))
+
+
 def call_id_of(request: str) -> str:
     """What the client reads as `x-litellm-call-id`; the whole id when it was not made by the gateway."""
     match = _REQUEST_ID.match(request)
@@ -86,8 +95,8 @@ def usage_of_relay(record: Mapping[str, Any], prices: Mapping[str, Price]) -> Us
         entry=record["entry"],
         request=record["request"],
         source="relay",
-        model=record["model"],
-        endpoint=record["endpoint"],
+        model=storable(record["model"]),
+        endpoint=_text(record["endpoint"]),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         cached_tokens=record["cached_tokens"],
@@ -110,8 +119,8 @@ def usage_of_provider(record: Mapping[str, Any]) -> Usage:
         entry=record["entry"],
         request=record["request"],
         source="provider",
-        model=record["model"],
-        endpoint=record["endpoint"],
+        model=storable(record["model"]),
+        endpoint=_text(record["endpoint"]),
         prompt_tokens=record["prompt_tokens"],
         completion_tokens=record["completion_tokens"],
         cached_tokens=record["cached_tokens"],

@@ -142,6 +142,31 @@ def test_a_line_that_was_torn_is_read_when_it_is_whole(configuration: Configurat
     assert (0, 1) == (len(before.booked), len(after.booked))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"end_user": "a\x00b"},
+        {"end_user": {"id": 5}},
+        {"end_user": 5},
+        {"tags": ["a\x00b"]},
+        {"model": "chat\x00"},
+    ],
+)
+def test_nothing_that_a_client_calls_itself_keeps_the_bill_from_being_made(
+    configuration: Configuration, url: str, said: dict[str, Any]
+) -> None:
+    prompt = {"kind": "prompt", "at": time.time(), "entry": "g-9", "request": "call-1-00000001", "call_id": "call-1",
+              "prompt": [{"role": "user", "content": "a\x00b", "weight": float("nan")}]}  # fmt: skip
+    write(configuration.identity_directory, begin(1) | said, prompt, begin(2))
+    write(configuration.relay_directory, used(1), used(2))
+
+    summary = run(configuration, url)
+
+    assert 2 == len(summary.booked)
+    assert [(2,)] == fetch(url, "SELECT count(*) FROM appliance.usage WHERE key_hash = 'hash-1'")
+    assert [(1,)] == fetch(url, "SELECT count(*) FROM appliance.audit_prompt")
+
+
 def test_usage_waits_for_its_caller_and_is_then_booked_to_it(configuration: Configuration, url: str) -> None:
     write(configuration.relay_directory, used(1))
     early = run(configuration, url)
