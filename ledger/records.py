@@ -73,7 +73,7 @@ class Usage:
 
 
 def storable(text: str) -> str:
-    """What a client wrote, as PostgreSQL can hold it: one character that it cannot must not keep a bill from being made."""
+    """What a client wrote, as PostgreSQL can hold it: a character that it cannot must keep no bill from being made."""
     return text.replace("\x00", "\ufffd")
 
 
