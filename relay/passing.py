@@ -94,7 +94,9 @@ async def _one(
         replica,
         sink=_Through(client, identity),
         first_byte_seconds=config.request_seconds_max,
-        stall_seconds=config.stall_seconds,
+        # A parser may say nothing for as long as a tool call takes, and here nothing tells that from a stall. Probes
+        # tell of an engine that hangs.
+        stall_seconds=max(config.stall_seconds, config.first_byte_seconds),
         whole_too=True,
     )
     kind = request.headers.get("content-type", "application/json")
