@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import smtplib
 import ssl
@@ -17,6 +18,16 @@ from ledger.errors import LedgerError
 
 SECONDS = 5.0
 ANSWER_BYTES = 200
+
+
+class _NowhereElse(urllib.request.HTTPRedirectHandler):
+    """Python follows a redirected POST with a GET: the new place would answer 200 and have heard nothing."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """HTTPError, as for any other status."""
+
+
+_OPENER = urllib.request.build_opener(_NowhereElse)
 
 
 class Undelivered(Exception):
@@ -47,12 +58,12 @@ class Webhook:
             self.url, json.dumps(content).encode(), {"Content-Type": "application/json", "User-Agent": "llm-appliance"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS):  # noqa: S310
+            with _OPENER.open(request, timeout=SECONDS):
                 pass
         except urllib.error.HTTPError as error:
             said = error.read(ANSWER_BYTES).decode(errors="replace")
             raise Undelivered(f"status {error.code} {' '.join(said.split())}".strip()) from None
-        except (urllib.error.URLError, OSError, ValueError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else type(error).__name__
             raise Undelivered(f"no answer ({reason})") from None
 
@@ -72,9 +83,8 @@ class Email:
 
     def tell(self, event: Mapping[str, Any]) -> None:
         message = EmailMessage()
-        message["Subject"] = (
-            f"[{event['gateway']}] {str(event['text']).partition(':')[0]}: {event['kind']} {event['name']}"
-        )
+        subject = f"[{event['gateway']}] {str(event['text']).partition(':')[0]}: {event['kind']} {event['name']}"
+        message["Subject"] = " ".join(subject.split())  # a name may have lines, a header may not
         message["From"] = self.sender
         message["To"] = ", ".join(self.recipients)
         fields = "\n".join(f"{name}: {value}" for name, value in event.items() if name != "text" and value is not None)

@@ -42,8 +42,13 @@ class _Posts(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer(405)
 
+    def do_GET(self) -> None:
+        self._answer(200)
+
     def _answer(self, status: int) -> None:
         self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
         self.send_header("Content-Length", "0")
         self.end_headers()
 

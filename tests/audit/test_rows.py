@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,13 @@ def test_filters_and_times_leave_out_what_was_not_asked_for(filled: OwnedDatabas
     after = replace(refused, since=moment("2026-09-21T14:13:20Z"), until=moment("2026-09-21", ends=True))
 
     assert (1, 0, 1) == tuple(len(found(filled, question)) for question in (refused, before, after))
+
+
+def test_a_name_with_a_percent_sign_is_a_name(filled: OwnedDatabase) -> None:
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+
+    for since in (None, day):
+        assert [] == found(filled, Question(about="requests", since=since, filters=(("user", "100%sure"),)))
 
 
 def test_a_spreadsheet_takes_nobodys_name_for_a_formula_and_json_lines_are_whole(filled: OwnedDatabase) -> None:

@@ -175,6 +175,41 @@ def test_a_failed_delivery_waits_and_keeps_the_address_to_itself(connection: Con
     assert (1, None, True) == row
 
 
+def test_who_sends_us_elsewhere_has_not_heard(connection: Connection, http: HttpListener) -> None:
+    http.status = 302
+    spend(connection, 85)
+
+    told = run(connection, Webhook(name="chat", url=http.url, format="generic"))
+
+    assert ["chat: status 302; tried again in 15 s"] == list(told.failed)
+    assert () == told.delivered
+
+
+def test_who_answers_without_http_is_tried_again_and_others_hear_all_the_same(
+    connection: Connection, mail: MailListener, http: HttpListener
+) -> None:
+    no_http = Webhook(name="chat", url=f"http://127.0.0.1:{mail.port}/services/secret", format="slack")
+    spend(connection, 85)
+
+    told = run(connection, no_http, Webhook(name="desk", url=http.url, format="generic"))
+
+    assert 1 == len(told.failed)
+    assert "secret" not in told.failed[0]
+    assert 1 == len(http.posted)
+
+
+def test_a_name_of_several_lines_is_told_by_mail(connection: Connection, mail: MailListener) -> None:
+    connection.execute("UPDATE \"LiteLLM_VerificationToken\" SET key_alias = E'search\\nprod'")
+    post = Email(host="127.0.0.1", port=mail.port, security="none", sender="llm@example.com",
+                 recipients=["ops@example.com"])  # fmt: skip
+    spend(connection, 85)
+
+    told = run(connection, post)
+
+    assert 1 == len(told.delivered)
+    assert "[gw1] Soft budget passed: key search prod" == mail.received[0]["Subject"]
+
+
 def test_a_renewed_budget_may_be_passed_again_and_a_raised_one_too(connection: Connection, http: HttpListener) -> None:
     hook = Webhook(name="desk", url=http.url, format="generic")
     spend(connection, 85)
