@@ -88,7 +88,8 @@ class Gateway:
         self._post(step, "/team/member_delete", {"team_id": team, "user_id": user})
 
     def _create_key(self, step: Step, value: str, _grace: str | None, now: datetime) -> None:
-        self._post(step, "/key/generate", self._new_key(step.thing, value, now))
+        spent = {} if step.before is None else {"spend": step.before.spend}
+        self._post(step, "/key/generate", {**self._new_key(step.thing, value, now), **spent})
 
     def _change_key(self, step: Step, now: datetime) -> None:
         self._post(step, "/key/update", {"key": step.thing.hash, **_timed(step.changed, now)})

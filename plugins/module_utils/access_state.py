@@ -103,7 +103,7 @@ def steps_between(wanted: list[Thing], present: list[Thing], *, now: datetime) -
         before = there.get((thing.kind, thing.name))
         if before is None:
             if not _is_past(thing.fields.get("expires"), now):
-                steps.append(Step("create", thing))
+                steps.append(Step("create", thing, _given_up(thing, present)))
             continue
         if not before.ours:
             raise AccessRefused(
@@ -116,6 +116,12 @@ def steps_between(wanted: list[Thing], present: list[Thing], *, now: datetime) -
         elif changed:
             steps.append(Step("change", thing, before, changed))
     return steps + [Step("remove", thing) for kind in ("team", "user") for thing in leaving if thing.kind == kind]
+
+
+def _given_up(thing: Thing, present: list[Thing]) -> Thing | None:
+    """The old value of a key whose rotation was interrupted before it had a new one: what was spent goes on."""
+    retired = [one for one in present if one.retired and one.ours and (one.kind, one.name) == (thing.kind, thing.name)]
+    return max(retired, key=lambda one: one.spend, default=None)
 
 
 def shown(things: list[Thing]) -> dict[str, dict[str, Any]]:

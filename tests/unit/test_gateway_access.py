@@ -123,6 +123,17 @@ def test_a_rotated_key_keeps_its_spend_and_the_old_value_ends_at_once() -> None:
     assert {"keys": [old]} == posted[2].body
 
 
+def test_a_rotation_that_was_interrupted_goes_on_with_what_was_spent() -> None:
+    mark = {"appliance": {"declared": True, "retired": "prod"}}
+    old = row("sk-the-old-value-of-it", key_alias="prod.retired-1", metadata=mark, blocked=True,
+              expires="2020-01-01T00:00:00Z")  # fmt: skip
+
+    answer, posted = apply(Gateway(old), ACCESS)
+
+    assert ["remove old value of key prod", "create key prod"] == answer["steps"]
+    assert ("/key/generate", 2.5) == (posted[1].path, posted[1].body["spend"])
+
+
 def test_with_a_grace_the_old_value_lives_on_but_never_longer_than_it_would_have() -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=600)).isoformat()
 

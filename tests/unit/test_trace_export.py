@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -146,6 +147,35 @@ def test_what_a_receiver_missed_it_is_told_when_it_is_back(monkeypatch: pytest.M
     assert [f"chat m{number}" for number in range(5)] == post.spans
     assert 0 == sender.dropped
     sender.end()
+
+
+def test_a_receiver_that_speaks_no_http_at_first_is_told_when_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    import trace_sender
+
+    monkeypatch.setattr(trace_sender, "WAIT_SECONDS", (0.01, 0.02))
+    answers = [b"what is this?\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = listening.accept()
+                with connection:
+                    asked.append(connection.recv(65536))
+                    connection.sendall(answer)
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        declared = {"name": "c", "kind": "opentelemetry", "url": url, "headers": {}, "key": None}
+        sender = trace_sender.Sender(trace_sender.receiver_of(declared, {}), resource={}, batch_seconds=0.01)
+        sender.tell(call(model_group="first"))
+        eventually(lambda: len(asked) == 2)
+        sender.end()
+        serving.join(ENDS_SECONDS)
+
+    assert not serving.is_alive()
+    assert 0 == sender.dropped
 
 
 def test_a_receiver_that_hangs_fills_a_bounded_queue_and_nobody_waits() -> None:

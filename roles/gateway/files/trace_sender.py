@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import base64
 import gzip
+import http.client
 import logging
 import threading
 import time
@@ -187,6 +188,8 @@ def post_to(receiver: Receiver, body: bytes) -> None:
         if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code in _AGAIN:
             raise OSError(f"HTTP {error.code}") from None
         raise Refused(f"HTTP {error.code}") from None
+    except http.client.HTTPException as error:
+        raise OSError(f"no HTTP: {type(error).__name__}") from None
 
 
 def _is_map(value: object) -> bool:
