@@ -222,15 +222,20 @@ class Answering:
         """One event of the present leg; books progress now and then."""
         said = self._text.feed(event)
         now = asyncio.get_running_loop().time()
-        if now - self._booked_at >= PROGRESS_SECONDS and self._replica is not None and self._text.prompt_tokens:
+        if now - self._booked_at >= PROGRESS_SECONDS and self.book_progress():
             self._booked_at = now
-            self._ledger.progress(
-                self._entry,
-                replica=self._replica.id,
-                prompt_tokens=self._text.prompt_tokens,
-                completion_tokens=self._text.completion_tokens,
-            )
         return said
+
+    def book_progress(self) -> bool:
+        """Tells the ledger how far this answer is, if it has begun: what is cut now is billed for so much."""
+        text = self._text
+        if self._replica is None or not text.prompt_tokens:
+            return False
+        prompt_tokens, completion_tokens = text.prompt_tokens, text.completion_tokens
+        self._ledger.progress(
+            self._entry, replica=self._replica.id, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens
+        )
+        return True
 
     # to the client
     def _stream(self, data: bytes) -> None:

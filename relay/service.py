@@ -42,6 +42,7 @@ class Service:
         self._sender = Sender(key=key, connect_seconds=config.connect_seconds)
         self.figures = Figures()
         self._pace = Pace(longest_seconds=config.coalesce_seconds, chunks_per_second=config.coalesce_chunks_per_second)
+        self._answering: set[Answering] = set()
         self.stopping = False
         self._begun = time()
         self.group = Group(
@@ -122,10 +123,12 @@ class Service:
             pace=self._pace,
         )
         self.figures.running += 1
+        self._answering.add(answering)
         outcome = "client_left"
         try:
             outcome = await answering.run()
         finally:
+            self._answering.discard(answering)
             self.figures.running -= 1
             self.figures.requests[outcome] += 1
 
@@ -249,6 +252,11 @@ class Service:
         await self._sender.start(leg, "GET", "/health", b"", identity="relay-look")
         end = await outcome_of(leg, seconds=seconds)
         return None if end.kind in {"finished", "busy"} else end.reason or f"HTTP {end.status}"
+
+    def book_progress(self) -> None:
+        """Of everything that runs, to the token: it is about to be cut."""
+        for answering in self._answering:
+            answering.book_progress()
 
     async def watch(self) -> None:
         """Runs as long as the relay."""

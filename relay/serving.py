@@ -61,6 +61,7 @@ async def serve(config: Config, *, key: str) -> None:
         await asyncio.sleep(LOOK_SECONDS)
     watching.cancel()
     left = len(connections)
+    service.book_progress()
     for connection in list(connections):
         connection.drop()
     await asyncio.sleep(0)
