@@ -9,6 +9,9 @@ from relay.ledger import Ledger
 from relay.replicas import Group
 
 BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# Counted from zero: of a row that appears with its first count, Prometheus sees no increase.
+OUTCOMES = ("completed", "client_left", "refused", "engines_failed", "no_replica", "too_long")
+WAYS = ("continue", "replay")
 
 
 class Histogram:
@@ -39,9 +42,9 @@ class Figures:
     """All of them."""
 
     def __init__(self) -> None:
-        self.requests: Counter[str] = Counter()  # by outcome
+        self.requests = Counter(dict.fromkeys(OUTCOMES, 0))
         self.legs: Counter[tuple[str, str]] = Counter()  # by replica, outcome
-        self.resumed: Counter[str] = Counter()  # by way
+        self.resumed = Counter(dict.fromkeys(WAYS, 0))
         self.tokens: Counter[str] = Counter()  # prompt, completion
         self.first_byte, self.gap = Histogram(), Histogram()
         self.running = 0

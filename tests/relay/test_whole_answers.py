@@ -142,6 +142,17 @@ def test_figures_are_prometheus_text_and_count_requests(site: TwoEngines) -> Non
     assert float(rows["process_resident_memory_bytes"]) > 1_000_000
 
 
+def test_what_has_not_happened_yet_is_counted_as_zero_so_that_its_first_time_is_an_increase(tmp_path: Path) -> None:
+    with TwoEngines(tmp_path) as site:
+        page = site.client.get(f"{site.address}/metrics").text
+
+    rows = {line for line in page.splitlines() if line.startswith(("relay_requests_total", "relay_resumed_total"))}
+    outcomes = ("completed", "client_left", "refused", "engines_failed", "no_replica", "too_long")
+    assert {f'relay_requests_total{{outcome="{outcome}"}} 0' for outcome in outcomes} | {
+        f'relay_resumed_total{{how="{how}"}} 0' for how in ("continue", "replay")
+    } == rows
+
+
 def test_a_configuration_with_a_mistake_is_one_line_and_exit_2(tmp_path: Path) -> None:
     import subprocess
     import sys
