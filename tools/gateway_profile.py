@@ -26,6 +26,7 @@ ROUTER = "LiteLLM: router"
 PROXY = "LiteLLM: request and stream handling"
 PARTS: tuple[tuple[str, str], ...] = (
     ("/token_window.py", "our hooks"),
+    ("/chat_forms.py", "our hooks"),
     ("/prompt_ruler.py", "our hooks"),
     ("/identity_ledger.py", "our hooks"),
     ("/outage_budget.py", "our hooks"),

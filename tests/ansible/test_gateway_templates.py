@@ -88,12 +88,13 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def faults(path: Path) -> list[str]:
-    file = ROOT / "roles" / "gateway" / "files" / "validate_config.py"
-    spec = importlib.util.spec_from_file_location("validate_config", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["validate_config"] = module
-    spec.loader.exec_module(module)
+    for name in ("config_shapes", "validate_config"):  # the second imports the first
+        file = ROOT / "roles" / "gateway" / "files" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
     found: list[str] = module.faults(yaml.safe_load(path.read_text(encoding="utf-8")))
     return found
 

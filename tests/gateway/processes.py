@@ -94,7 +94,7 @@ def lay_out_library(directory: Path) -> Path:
     for package in ("relay", "ledger", "audit"):
         shutil.copytree(ROOT / package, library / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (
-        *("prompt_ruler.py", "token_window.py", "identity_ledger.py", "outage_budget.py"),
+        *("prompt_ruler.py", "chat_forms.py", "token_window.py", "identity_ledger.py", "outage_budget.py"),
         *("data_fence.py", "front_page.py", "budget_advice.py"),
         *("audit_lines.py", "request_limit.py", "response_cache.py", "plain_text.py", "plain_chunks.py"),
     ):

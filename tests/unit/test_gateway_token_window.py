@@ -25,6 +25,7 @@ def _load(name: str) -> Any:
 
 
 prompt_ruler = _load("prompt_ruler")
+chat_forms = _load("chat_forms")
 token_window = _load("token_window")
 Measurement = prompt_ruler.Measurement
 
@@ -226,8 +227,8 @@ def test_what_litellm_takes_out_of_a_tool_is_not_counted() -> None:
         parameters = {"type": "object", "properties": {"a": {"type": "string"}}, **more}
         return {"type": "function", "function": {"name": "f", "parameters": parameters}}
 
-    bare = token_window._as_engines_see_it(_hello(tools=[tool()]))
-    strict = token_window._as_engines_see_it(_hello(tools=[tool(additionalProperties=False)]))
+    bare = chat_forms.as_engines_see_it(_hello(tools=[tool()]))
+    strict = chat_forms.as_engines_see_it(_hello(tools=[tool(additionalProperties=False)]))
 
     assert bare["tools"] == strict["tools"]
 

@@ -9,21 +9,22 @@ from typing import Any
 
 import pytest
 
-FILE = Path(__file__).resolve().parents[2] / "roles" / "gateway" / "files" / "validate_config.py"
+FILES = Path(__file__).resolve().parents[2] / "roles" / "gateway" / "files"
 
 Config = dict[str, Any]
 
 
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("validate_config", FILE)
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["validate_config"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-validate_config = _load()
+_load("config_shapes")
+validate_config = _load("validate_config")
 
 
 def _deployment(model: str, identity: str) -> Config:

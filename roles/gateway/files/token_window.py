@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import functools
 import json
 import logging
@@ -32,6 +31,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from chat_forms import chat_of
 from prompt_ruler import Measurement, PromptRuler, RulerError, load_ruler
 
 CONFIG_VARIABLE = "TOKEN_WINDOW_CONFIG"
@@ -39,9 +39,9 @@ CONFIG_VARIABLE = "TOKEN_WINDOW_CONFIG"
 NUMBERS_REFUSED = "This gateway does not pass on prompts given as token ids. Send the prompt as text."
 _LOG = logging.getLogger("token_window")
 _OUTSIDE_AN_ID = re.compile(r"[^A-Za-z0-9._:-]")
-# Counting is CPU work that frees the interpreter; a pool of its own keeps long prompts from blocking LiteLLM's threads.
 # Why models cannot take the present request, by ruler: told to the router when it comes to one of them.
 _too_long: contextvars.ContextVar[Mapping[int, str]] = contextvars.ContextVar("too_long", default={})  # noqa: B039
+# Counting is CPU work that frees the interpreter; a pool of its own keeps long prompts from blocking LiteLLM's threads.
 _COUNTING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="token-window")
 
 
@@ -138,52 +138,13 @@ def has_token_ids(prompt: Any) -> bool:
 def measure(data: Mapping[str, Any], call_type: str, ruler: PromptRuler) -> Measurement | None:
     """Counts the prompt of any request that has one; None for calls without a prompt."""
     request = {**(data.get("extra_body") or {}), **data}
-    if call_type == "anthropic_messages":
-        return ruler.chat(_as_engines_see_it(_from_anthropic(request)))
-    if call_type in {"aresponses", "responses"}:
-        return ruler.chat(_as_engines_see_it(_from_responses(request)))
     if call_type == "aembedding" and isinstance(request.get("input"), str | list):
         return ruler.completion({**request, "prompt": request["input"]})  # each text for itself, like prompts
-    if isinstance(request.get("messages"), list):
-        return ruler.chat(_as_engines_see_it(request))
+    if (chat := chat_of(request, call_type)) is not None:
+        return ruler.chat(chat)
     if isinstance(request.get("prompt"), str | list):
         return ruler.completion(request)
     return None
-
-
-def _as_engines_see_it(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What LiteLLM changes in a chat request on its way to vLLM, done by LiteLLM's own code on a copy."""
-    from litellm.llms.hosted_vllm.chat.transformation import HostedVLLMChatConfig  # noqa: PLC0415
-
-    vllm = HostedVLLMChatConfig()
-    model = str(request.get("model"))
-    messages = vllm._transform_messages(copy.deepcopy(request["messages"]), model)
-    mapped_names = ("tools", "thinking", "reasoning_effort")
-    given = {name: copy.deepcopy(request[name]) for name in mapped_names if request.get(name) is not None}
-    mapped = vllm.map_openai_params(given, {}, model, False)
-    unchanged = {name: value for name, value in request.items() if name not in mapped_names}
-    return {**unchanged, **mapped, "messages": messages}
-
-
-def _from_anthropic(request: Mapping[str, Any]) -> dict[str, Any]:
-    from litellm.llms.anthropic.messages.adapters.transformation import (  # noqa: PLC0415
-        LiteLLMAnthropicMessagesAdapter,
-    )
-
-    translated, _ = LiteLLMAnthropicMessagesAdapter().translate_anthropic_to_openai(copy.deepcopy(dict(request)))
-    return dict(translated)
-
-
-def _from_responses(request: Mapping[str, Any]) -> dict[str, Any]:
-    from litellm.responses.litellm_completion_transformation.transformation import (  # noqa: PLC0415
-        LiteLLMCompletionResponsesConfig,
-    )
-
-    copied = copy.deepcopy({name: value for name, value in request.items() if name not in {"model", "input"}})
-    translated = LiteLLMCompletionResponsesConfig.transform_responses_api_request_to_chat_completion_request(
-        model=str(request.get("model")), input=copy.deepcopy(request["input"]), responses_api_request=copied
-    )
-    return dict(translated)
 
 
 def make_hook(
@@ -215,9 +176,8 @@ def make_hook(
             call_type: str,
         ) -> None:
             model = str(data.get("model"))
-            named = [
-                name.strip() for name in model.split(",")
-            ]  # LiteLLM asks several models when they stand in one name
+            # LiteLLM asks several models when they stand in one name.
+            named = [name.strip() for name in model.split(",")]
             _too_long.set({})
             for name in named:
                 if name in rulers and (reason := await self._judge(data, call_type, name)) is not None:
