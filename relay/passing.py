@@ -1,10 +1,11 @@
-"""Passing on: paths whose answers the relay does not read (responses, tokenize; embeddings but for their usage).
+"""Passing on: paths whose answers the relay does not read (responses and embeddings but for their usage, tokenize).
 
 Another engine is tried as long as nothing has gone out to the client; a stream that breaks later ends with an error.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from relay.config import Config
 from relay.fault_log import log
@@ -18,16 +19,28 @@ BYTES_PER_TOKEN = 4
 STREAM_ERROR = b'event: error\ndata: {"error":{"message":"the engine failed","type":"BadGatewayError","code":502}}\n\n'
 
 
+@dataclass(kw_only=True)
+class Heard:
+    """Of a stream: how many pieces of text went out, and its last event, which waits for the bill."""
+
+    pieces: int = 0
+    last: bytes = b""
+
+
 class _Through:
     """Hands events on as they are."""
 
-    def __init__(self, client: ClientConnection, identity: str) -> None:
-        self._client, self._identity = client, identity
+    def __init__(self, client: ClientConnection, identity: str, heard: Heard) -> None:
+        self._client, self._identity, self._heard = client, identity, heard
 
     def __call__(self, event: bytes) -> str | None:
         self._client.start_stream(x_request_id=self._identity)
+        if event == b"data: [DONE]" or event.startswith(b"event: response.completed"):
+            self._heard.last = event
+            return ""
+        self._heard.pieces += event.startswith(b"event: ") and event.partition(b"\n")[0].endswith(b".delta")
         self._client.write(event + b"\n\n")
-        return "" if event == b"data: [DONE]" or event.startswith(b"event: response.completed") else None
+        return None
 
 
 async def pass_on(
@@ -38,9 +51,12 @@ async def pass_on(
     config: Config,
     group: Group,
     sender: Sender,
+    heard: Heard | None = None,
     before_answer: Callable[[LegEnd | None, Sequence[Replica]], Awaitable[None]] | None = None,
 ) -> None:
-    """Answers one request. `before_answer` gets how a whole answer came about (None: no engine took the request)."""
+    """Answers one request. `before_answer` gets how an answer came about (None: no engine took the request) before the
+    client has all of it; `heard` is told of streams."""
+    heard = heard or Heard()
     wish = Wish(tokens=len(request.body) // BYTES_PER_TOKEN)
     tried: list[Replica] = []
     while True:
@@ -52,7 +68,8 @@ async def pass_on(
                 await before_answer(None, tried)
             client.send(503, error_body(503, str(none), "ServiceUnavailableError"), **retry)
             return
-        end = await _one(request, client, replica, wish, identity=identity, config=config, group=group, sender=sender)
+        through = _Through(client, identity, heard)
+        end = await _one(request, through, replica, wish, identity=identity, config=config, group=group, sender=sender)
         tried.append(replica)
         if end.kind in {"finished", "refused"}:
             break
@@ -62,17 +79,20 @@ async def pass_on(
         if end.suspect:
             group.suspect(replica, end.reason)
         if client.head_sent:
+            if before_answer is not None:
+                await before_answer(end, tried)
             client.write(STREAM_ERROR)
             client.end_stream()
             return
         hopeless = end.suspect and len(tried) > 1 and all(one in tried for one in group.serving)
         if hopeless or len(tried) >= config.max_legs:
             break
-    if client.head_sent:
-        client.end_stream()
-        return
     if before_answer is not None:
         await before_answer(end, tried)
+    if client.head_sent:
+        client.write(heard.last + b"\n\n")
+        client.end_stream()
+        return
     body = end.body or error_body(502, f"{len(tried)} engines failed; the last said: {end.reason}", "BadGatewayError")
     kind = end.headers.get(b"content-type", b"application/json").decode("latin-1")
     with suppress(ValueError):
@@ -81,7 +101,7 @@ async def pass_on(
 
 async def _one(
     request: HttpRequest,
-    client: ClientConnection,
+    through: _Through,
     replica: Replica,
     wish: Wish,
     *,
@@ -92,7 +112,7 @@ async def _one(
 ) -> LegEnd:
     leg = Leg(
         replica,
-        sink=_Through(client, identity),
+        sink=through,
         first_byte_seconds=config.request_seconds_max,
         # A parser may say nothing for as long as a tool call takes, and here nothing tells that from a stall. Probes
         # tell of an engine that hangs.

@@ -11,9 +11,8 @@ from typing import Any
 from relay.answering import Answering
 from relay.asking import BadRequest, asked_of
 from relay.config import Config
+from relay.counted import pass_on_counted
 from relay.drained import Drained
-from relay.embedding import PATHS as EMBEDDING
-from relay.embedding import embed
 from relay.fault_log import log
 from relay.figures import Figures
 from relay.http_client import Pool
@@ -88,8 +87,8 @@ class Service:
             await self._generate(request, client, chat=GENERATING[path])
         elif path == "/v1/models" and request.method == "GET":
             client.send_json(200, self._models())
-        elif path in EMBEDDING and request.method == "POST":
-            await self._embed(request, client)
+        elif path.startswith("/v1/") and request.method == "POST":
+            await self._pass_on_counted(request, client)
         elif path.startswith("/v1/") or path in {"/tokenize", "/detokenize"}:
             await pass_on(
                 request,
@@ -132,11 +131,11 @@ class Service:
             self.figures.running -= 1
             self.figures.requests[outcome] += 1
 
-    async def _embed(self, request: HttpRequest, client: ClientConnection) -> None:
+    async def _pass_on_counted(self, request: HttpRequest, client: ClientConnection) -> None:
         self.figures.running += 1
         outcome = "client_left"
         try:
-            outcome = await embed(
+            outcome = await pass_on_counted(
                 request,
                 client,
                 identity=_identity(request.headers),
