@@ -6,6 +6,7 @@ machine disturbs them alike; what counts is CPU time by the kernel's count, rela
 
 GATEWAY_COST=defaults,appliance,gc   which variations (cost_variations.py)
 GATEWAY_COST_ROUNDS=5                how many rounds
+GATEWAY_COST_SETTLE=16               seconds that are waited after requests, for what is written behind their answers
 GATEWAY_COST_PROFILE=FOLDER          afterwards each is looked at by py-spy (PY_SPY says where that is) under the same
                                      loads; `python -m tools.gateway_profile FOLDER` draws what it saw
 """
@@ -29,14 +30,16 @@ from benchmarks.listening import Heard
 from benchmarks.relay_overhead import quantile
 from tests.gateway.conftest import Site
 from tests.gateway.cost_variations import USUAL, VARIATIONS, Variation
+from tests.gateway.cpu_time import cpu_seconds, trees
 from tests.gateway.processes import ROOT, Gateway, Program, start
 from tests.prisma_engine.postgres import free_port
 
-TICKS = os.sysconf("SC_CLK_TCK")
 STREAMS, TOKENS, ITL_MS = 24, 250, 20.0
 REQUESTS, AT_ONCE = 160, 8
 ROUNDS = int(os.environ.get("GATEWAY_COST_ROUNDS", "3"))
+SETTLE_SECONDS = float(os.environ.get("GATEWAY_COST_SETTLE", "0"))
 SAMPLES_PER_SECOND = 250
+TOKENIZER = ROOT / "tests" / "golden" / "gateway_tokens" / "tiny-qwen3"
 PROFILED_REQUESTS = 400
 
 
@@ -67,37 +70,16 @@ class Arrangement:
 
     def cpu_seconds(self) -> dict[str, float]:
         """Of everything that runs on a gateway host, by part."""
-        parts = {"worker": [self.worker], "database client": list(_trees([self.worker]))[1:]}
+        parts = {"worker": [self.worker], "database client": list(trees([self.worker]))[1:]}
         if self.relay is not None:
-            parts["relay"] = list(_trees([self.relay.process.pid]))
-        return {part: sum(_cpu_seconds(pid) for pid in pids) for part, pids in parts.items()}
+            parts["relay"] = list(trees([self.relay.process.pid]))
+        return {part: sum(cpu_seconds(pid) for pid in pids) for part, pids in parts.items()}
 
     def spent(self, before: dict[str, float], count: int) -> Iterator[tuple[str, float]]:
         """Microseconds for each of `count` by part, and of all."""
         after = self.cpu_seconds()
         by_part = {part: (seconds - before[part]) / count * 1e6 for part, seconds in after.items()}
         yield from (by_part | {"all": sum(by_part.values())}).items()
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(") ", 1)[1].split()
-    except OSError:
-        return []
-
-
-def _trees(roots: Sequence[int]) -> Iterator[int]:
-    parents = {int(path.name): _stat(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
-    wanted = list(roots)
-    while wanted:
-        pid = wanted.pop()
-        yield pid
-        wanted += [child for child, fields in parents.items() if fields and int(fields[1]) == pid]
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = _stat(pid)
-    return (int(fields[11]) + int(fields[12])) / TICKS if fields else 0.0
 
 
 async def _ask(one: Arrangement, prompt: str, *, stream: bool, tokens: int) -> Heard:
@@ -137,6 +119,7 @@ async def _requests(one: Arrangement, count: int = REQUESTS) -> None:
 
     before = one.cpu_seconds()
     await asyncio.gather(*(ask(number) for number in range(count)))
+    await asyncio.sleep(SETTLE_SECONDS)  # what is written behind the answers is paid for, too
     for part, microseconds in one.spent(before, count):
         one.request_microseconds.setdefault(part, []).append(microseconds)
 
@@ -191,10 +174,15 @@ def _arrangement(site: Site, label: str, variation: Variation, key: str, program
     for hook in variation.without:
         assert f", {hook}.instance" in text
         text = text.replace(f", {hook}.instance", "")
-    path.write_text(text)
+    # As the role has it by default, which is LiteLLM's default too; the other tests of the site have less patience.
+    path.write_text(text.replace("proxy_batch_write_at: 5\n", "proxy_batch_write_at: 10\n"))
+    window = site.directory / f"window-{label}.json"
+    counted = {"tokenizer_directory": str(TOKENIZER), "max_input_tokens": 3072, "max_output_tokens": 1024}
+    window.write_text(json.dumps({"models": {"chat": {**counted, "deployments": ["chat-relay"]}}}))
     own = site.gateway
-    gateway = Gateway(directory=own.directory, venv=own.venv, environment=own.environment | dict(variation.environment),
-                      config=path, port=free_port(), workers=1, options=variation.options)  # fmt: skip
+    environment = own.environment | {"TOKEN_WINDOW_CONFIG": str(window)} | dict(variation.environment)
+    gateway = Gateway(directory=own.directory, venv=own.venv, environment=environment, config=path, port=free_port(),
+                      workers=1, options=variation.options)  # fmt: skip
     gateway.start()
     return Arrangement(name=variation.name, gateway=gateway, model="chat", key=key, relay=relay)
 
@@ -238,11 +226,14 @@ def _print(arrangements: Sequence[Arrangement]) -> None:
         chunk, request = _of_all(one.chunk_microseconds), _of_all(one.request_microseconds)
         ratios = _of_all(first.chunk_microseconds) / chunk, _of_all(first.request_microseconds) / request
         rounds = ", ".join(f"{value:.0f}" for value in one.chunk_microseconds["all"])
+        each = ", ".join(f"{value / 1000:.1f}" for value in one.request_microseconds["all"])
         print(
             f"{one.name} | {chunk:.0f} ({rounds}) | {1e6 / chunk:.0f} | {ratios[0]:.2f} | {request / 1000:.2f} "
-            f"| {ratios[1]:.2f} | {statistics.median(one.ttft_ms):.0f} | {statistics.median(one.gap_ms):.1f}, "
+            f"({each}) | {ratios[1]:.2f} | {statistics.median(one.ttft_ms):.0f} | {statistics.median(one.gap_ms):.1f}, "
             f"{quantile(one.gap_ms, 0.99):.1f}"
         )
+        for what, seen in (("us a token", one.chunk_microseconds), ("us a request", one.request_microseconds)):
+            print(f"    {what} by process:", {part: round(statistics.median(values)) for part, values in seen.items()})
 
 
 def _of_all(seen: Mapping[str, Sequence[float]]) -> float:

@@ -97,8 +97,11 @@ def living_routes(
     providers: Mapping[str, Any],
     routing: Mapping[str, Any],
     change: Callable[[dict[str, Any]], None],
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[LivingRoutes]:
-    """The gateway while the block runs. `change` alters the written configuration behind the back of every check."""
+    """The gateway while the block runs. `change` alters the written configuration behind the back of every check,
+    `variables` are further ones of its environment.
+    """
     slice_of_role = routes_of(directory / "site", providers=providers, routing=routing)
     venv, prisma = processes.virtual_environment(), processes.unpack_engine(directory)
     postgres, redis_port = PostgresServer.create(), free_port()
@@ -110,7 +113,7 @@ def living_routes(
             directory=directory, venv=venv, prisma=prisma, postgres=postgres, redis_port=redis_port
         )
         environment |= dict.fromkeys(slice_of_role["gateway_routes"]["secrets"], "a-key-of-this-test")
-        environment |= {"DATA_FENCE_CONFIG": str(directory / "data_fence.json")}
+        environment |= {"DATA_FENCE_CONFIG": str(directory / "data_fence.json"), **(variables or {})}
         redis = [
             "redis-server",
             "--port",
@@ -124,21 +127,21 @@ def living_routes(
         ]
         programs.append(start(redis, log=directory / "redis.log", environment=dict(os.environ), directory=directory))
         processes.install_schema(environment, venv)
-        variables = role_variables(
+        of_role = role_variables(
             gateway_redis_host="127.0.0.1",
             gateway_redis_port=redis_port,
             gateway_spend_write_seconds=5,
             **slice_of_role,
         )
-        text = render("config.yaml.j2", variables)  # the Redis of these tests has no password
+        text = render("config.yaml.j2", of_role)  # the Redis of these tests has no password
         config = yaml.safe_load("\n".join(line for line in text.splitlines() if "redis_password" not in line))
         change(config)
         (directory / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-        (directory / "data_fence.json").write_text(render("data_fence.json.j2", variables))
+        (directory / "data_fence.json").write_text(render("data_fence.json.j2", of_role))
         (directory / "front-page").mkdir()
         for template, name in (("front_page.html.j2", "index.html"), ("front_page.json.j2", "models.json")):
-            (directory / "front-page" / name).write_text(render(template, variables))
-        window = json.loads(render("token_window.json.j2", variables))
+            (directory / "front-page" / name).write_text(render(template, of_role))
+        window = json.loads(render("token_window.json.j2", of_role))
         for model in window["models"].values():
             model["tokenizer_directory"] = str(TOKENIZER)
         (directory / "token_window.json").write_text(json.dumps(window))
