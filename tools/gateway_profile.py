@@ -35,6 +35,7 @@ PARTS: tuple[tuple[str, str], ...] = (
     ("/budget_advice.py", "our hooks"),
     ("/data_fence.py", "our hooks"),
     ("/request_limit.py", "our hooks"),
+    ("/quick_requests.py", "our hooks"),
     ("/plain_chunks.py", "our hooks"),
     ("/plain_text.py", "our hooks"),
     ("/lib/relay/", "our hooks"),
@@ -75,6 +76,8 @@ PARTS: tuple[tuple[str, str], ...] = (
     ("/anyio/", EVENT_LOOP),
 )
 OTHER = "other"
+# A thread that waits for work: py-spy, which does not stop the process, takes some of them for busy.
+IDLE = ("/concurrent/futures/thread.py:81)", "Condition.wait (", "Queue.get (")
 SHOWN_PARTS = 12
 
 
@@ -99,7 +102,8 @@ def shares_of(text: str) -> dict[str, float]:
     """Each part's share of all samples."""
     samples: Counter[str] = Counter()
     for frames, count in stacks_of(text):
-        samples[part_of(frames)] += count
+        if not any(sign in frames[-1] for sign in IDLE):
+            samples[part_of(frames)] += count
     total = samples.total()
     return {part: count / total for part, count in samples.items()} if total else {}
 

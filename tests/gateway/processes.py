@@ -96,7 +96,8 @@ def lay_out_library(directory: Path) -> Path:
     for name in (
         *("prompt_ruler.py", "chat_forms.py", "token_window.py", "identity_ledger.py", "outage_budget.py"),
         *("data_fence.py", "front_page.py", "budget_advice.py"),
-        *("audit_lines.py", "request_limit.py", "response_cache.py", "plain_text.py", "plain_chunks.py"),
+        *("audit_lines.py", "request_limit.py", "response_cache.py", "quick_requests.py"),
+        *("plain_text.py", "plain_chunks.py"),
     ):
         if (FILES / name).exists():
             shutil.copyfile(FILES / name, library / name)

@@ -283,3 +283,13 @@ def test_a_site_that_states_no_load_says_what_to_add(costed_site: Path) -> None:
         (costed_site / "request.yml").write_text(original, encoding="utf-8")
 
     assert "chat: costs are declared, but not what a request takes; give the model a load" in answer.error
+
+
+@pytest.mark.parametrize("which", ["input_cost_per_token", "output_cost_per_token"])
+def test_a_stated_price_below_zero_is_refused(which: str) -> None:
+    model = {"name": "a", "source": "x", "context_tokens": 4096, "output_tokens": 512, which: -1e-6}
+
+    with pytest.raises(DocumentError, match=f"{which}: Input should be greater than or equal to 0") as caught:
+        Request.parse({"site": "test", "models": [model]}, origin="request.yml")
+
+    assert "\n" not in str(caught.value)

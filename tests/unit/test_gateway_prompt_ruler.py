@@ -140,3 +140,20 @@ def test_a_model_of_vectors_needs_no_chat_template_and_is_counted_all_the_same(t
 
     whole = _ruler("tiny-qwen3", "own").completion({"prompt": "Explain caching."})
     assert whole == ruler.completion({"prompt": ["Hi.", "Explain caching."]})
+
+
+@pytest.mark.parametrize(
+    ("request_body", "short"),
+    [
+        ({"messages": [{"role": "user", "content": "x" * 1900}]}, True),
+        ({"messages": [{"role": "user", "content": "x" * 2001}]}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 2001}]}]}, False),
+        ({"messages": [{"role": "user", "content": "x"}] * 1000}, False),
+        ({"messages": [], "tools": [{"function": {"description": "x" * 2001}}]}, False),
+        ({"prompt": ["x" * 700] * 3}, False),
+        ({"input": "x", "proxy_server_request": {"body": "x" * 9000}}, True),
+        ({}, True),
+    ],
+)
+def test_only_a_short_request_is_counted_where_others_wait(request_body: dict[str, Any], short: bool) -> None:
+    assert short is prompt_ruler.is_short(request_body)

@@ -31,6 +31,10 @@ _NOT_FOR_TEMPLATES = frozenset(
         "processor_kwargs",
     }
 )
+# Where a request says what is counted, and how much of it takes less time to count (some 0.3 ms) than a thread's turn.
+_SAYING = ("messages", "prompt", "input", "instructions", "system", "tools", "functions", "documents", "chat_template",
+           "chat_template_kwargs", "response_format", "extra_body")  # fmt: skip
+SHORT_CHARACTERS = 2_000
 _FIRST_PROBE, _SECOND_PROBE = "first probe", "second probe"
 
 
@@ -105,6 +109,20 @@ class PromptRuler:
         # Neither truncation nor padding is ever switched on, so threads may share the tokenizer.
         ids: list[int] = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
+
+
+def is_short(request: Mapping[str, Any]) -> bool:
+    """Whether everything that a request says has few characters; found out without walking through a long one."""
+    left = SHORT_CHARACTERS
+    waiting = [request.get(name) for name in _SAYING]
+    while waiting and left >= 0:
+        one = waiting.pop()
+        left -= len(one) if isinstance(one, str) else 1
+        if isinstance(one, Mapping | list | tuple):
+            left -= len(one)
+            if left >= 0:
+                waiting += one.values() if isinstance(one, Mapping) else one
+    return left >= 0
 
 
 def load_ruler(directory: Path, *, window_tokens: int, max_input_tokens: int, chats: bool = True) -> PromptRuler:

@@ -32,7 +32,7 @@ from types import MappingProxyType
 from typing import Any
 
 from chat_forms import chat_of
-from prompt_ruler import Measurement, PromptRuler, RulerError, load_ruler
+from prompt_ruler import Measurement, PromptRuler, RulerError, is_short, load_ruler
 
 CONFIG_VARIABLE = "TOKEN_WINDOW_CONFIG"
 # LiteLLM cannot pass numbers on; it would try every engine, put each into cooldown and answer 500.
@@ -218,7 +218,11 @@ def make_hook(
             """Why the model cannot take the request, or None."""
             ruler = rulers[model]
             try:
-                measured = await asyncio.get_running_loop().run_in_executor(_COUNTING, measure, data, call_type, ruler)
+                if is_short(data):  # counted sooner than handed to a thread
+                    measured = measure(data, call_type, ruler)
+                else:
+                    loop = asyncio.get_running_loop()
+                    measured = await loop.run_in_executor(_COUNTING, measure, data, call_type, ruler)
             except Exception as error:  # noqa: BLE001  (the engine holds the same ruler: it judges, and explains)
                 _LOG.warning(
                     "call %s: a prompt for %s could not be counted (%s: %s); it goes on and the engine judges it",
