@@ -130,6 +130,21 @@ def test_an_empty_answer_beside_a_thought_ends_no_thought() -> None:
     assert "yes" == "".join(delta.get("content", "") for delta in said)
 
 
+def test_a_stop_string_in_a_cut_thought_ends_the_answer_also_across_the_seam() -> None:
+    answer, out = begun(stop=["far off"])
+    for event in (chat({"reasoning": "so "}, [11]), chat({"reasoning": "fa"}, [12])):
+        assert answer.feed(event) is None
+    answer.next_request()
+    ends = [answer.feed(event) for event in (text("r of", [13]), text("f and", [14]))]
+    last = json.loads(answer.closing().decode().split("\n\n")[0][6:])
+
+    said = "".join(delta.get("reasoning", "") for delta in deltas(out))
+    choice = last["choices"][0]
+    assert [None, ""] == ends
+    assert "so " == said + (choice["delta"].get("reasoning") or "")
+    assert ("stop", "far off") == (choice["finish_reason"], choice["stop_reason"])
+
+
 def test_a_second_end_of_the_same_thought_is_dropped_as_by_the_engines_parser() -> None:
     answer, out = begun()
     answer.feed(chat({"reasoning": "so"}, [11]))
