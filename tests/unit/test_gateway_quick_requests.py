@@ -1,7 +1,7 @@
 """What LiteLLM cannot import it does not try at every request, and what it can import stays as it is."""
 
 import importlib.util
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -35,3 +35,19 @@ def test_what_has_its_need_or_is_loaded_is_left_alone(quick: ModuleType, monkeyp
     loaded = {NAME: ModuleType(NAME)}
     assert quick.fail_at_once(loaded) == []
     assert isinstance(loaded[NAME], ModuleType)
+
+
+def test_arguments_get_their_names_as_before_and_none_ask_for_none(quick: ModuleType) -> None:
+    asked: list[object] = []
+
+    def convert(*given: object) -> dict[str, object]:
+        asked.append(given)
+        return {"model": "chat"}
+
+    handler = SimpleNamespace(convert_args_to_kwargs=convert)
+    quick.ask_only_with_arguments(handler)
+
+    assert handler.convert_args_to_kwargs(print, ("chat",)) == {"model": "chat"}
+    assert handler.convert_args_to_kwargs(print, ()) == {}
+    assert handler.convert_args_to_kwargs(print) == {}
+    assert asked == [(print, ("chat",))]

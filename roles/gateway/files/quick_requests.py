@@ -3,6 +3,9 @@
 At each request LiteLLM asks where a tenant's traces go, and imports its OpenTelemetry integration for that. That needs
 OpenTelemetry's SDK, which gateways do not have (tracing is trace_export.py's), so Python finds the file, reads and runs
 it up to the line that fails, and forgets it: 0.17 ms of every request and more. Here the import fails at once.
+
+And before it looks into its cache it asks Python for the signature of its own function, to give names to arguments that
+were given without: there are none, which needs no 0.05 ms to find out.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -30,10 +34,23 @@ def _installed(name: str) -> bool:
         return False
 
 
+def ask_only_with_arguments(handler: Any) -> None:
+    """No arguments have no names, whatever the signature is."""
+    convert: Callable[..., dict[str, object]] = handler.convert_args_to_kwargs
+
+    @functools.wraps(convert)
+    def convert_some(original_function: Any, args: tuple[object, ...] | None = None) -> dict[str, object]:
+        return convert(original_function, args) if args else {}
+
+    handler.convert_args_to_kwargs = convert_some
+
+
 @functools.cache
 def _gateway_hook() -> Any:
-    from litellm.integrations.custom_logger import CustomLogger  # noqa: PLC0415 - only the gateway has it
+    from litellm.caching import caching_handler  # noqa: PLC0415 - only the gateway has it
+    from litellm.integrations.custom_logger import CustomLogger  # noqa: PLC0415
 
+    ask_only_with_arguments(caching_handler)
     fail_at_once(sys.modules)  # type: ignore[arg-type]
     return CustomLogger()
 
