@@ -15,6 +15,7 @@ How = Literal["continue", "replay"]
 CHARACTERS_PER_TOKEN = 4  # a guess, for load and timers only
 ANSWER_TOKENS_EXPECTED = 512  # the same, where a client sets no limit
 SEED_BITS = 31
+COUNT_MAX = 2**31 - 1  # whatever is more is refused as well
 
 CARRIED = frozenset(
     {
@@ -220,7 +221,7 @@ def _count(value: Any) -> int | None:
         count = int(value)
     except (TypeError, ValueError):
         return None
-    return count if count >= 0 else None
+    return min(count, COUNT_MAX) if count >= 0 else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ CONFIG = Config(
         ({"prompt": "x", "n": 2, "max_tokens": -1_000_000}, 0, 208.0),  # the engine refuses these; none is to blame
         ({"prompt": "x", "n": -1_000_000, "max_tokens": 50}, 0, 13.0),
         ({"prompt": "x", "n": "two", "max_tokens": 50}, 0, 13.0),
+        ({"prompt": "x", "n": 10**400, "max_tokens": 50}, 0, 10737418243.0),  # as many as an engine can count
     ],
 )
 def test_a_first_byte_may_take_what_has_to_be_done_before_it(

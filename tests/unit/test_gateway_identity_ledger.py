@@ -60,3 +60,13 @@ def test_what_a_full_disk_keeps_waiting_is_added_by_the_ledger_alone_and_booked_
     assert ["call-1-00000001", "call-2-00000002"] == [
         request for message in unwritten for request in ("call-1-00000001", "call-2-00000002") if request in message
     ]
+
+
+@pytest.mark.parametrize("wrong", ["x", 5, True, ["use-cache"]])
+def test_what_a_client_sends_in_the_wrong_form_is_left_out_and_no_fault_of_the_gateway(
+    identity_ledger: Any, wrong: Any
+) -> None:
+    data = {"cache": wrong, "metadata": {"tags": 5}, "litellm_metadata": {"tags": ["night", 5]}}
+
+    assert not identity_ledger.asks_cache(data)
+    assert ["night"] == identity_ledger.tags_of(data)

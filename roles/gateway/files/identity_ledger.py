@@ -162,11 +162,20 @@ def tags_of(data: Mapping[str, Any], key: Any = None) -> list[str]:
     for bucket in ("metadata", "litellm_metadata"):
         inside = data.get(bucket)
         if isinstance(inside, Mapping):
-            found += [tag for tag in inside.get("tags") or () if isinstance(tag, str)]
+            found += _words(inside.get("tags"))
     marked = (getattr(key, "metadata", None) or {}).get("appliance")
     declared = marked.get("tags") if isinstance(marked, Mapping) else None
-    found += [tag for tag in declared or () if isinstance(tag, str)]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *_words(declared)]))
+
+
+def _words(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list | tuple) else []
+
+
+def asks_cache(data: Mapping[str, Any]) -> bool:
+    """Whether the cache of answers may be asked, as response_cache.py or the client has it."""
+    control = data.get("cache")
+    return isinstance(control, Mapping) and control.get("use-cache") is True
 
 
 def make_hook(ledger: IdentityLedger, *, record_prompts: bool = False) -> Any:
@@ -192,7 +201,7 @@ def make_hook(ledger: IdentityLedger, *, record_prompts: bool = False) -> Any:
                 model=str(data.get("model")),
                 end_user=getattr(user_api_key_dict, "end_user_id", None) or data.get("user"),
                 client=client_of(data),
-                asks_cache=(data.get("cache") or {}).get("use-cache") is True,
+                asks_cache=asks_cache(data),
             )
             if record_prompts:
                 ledger.note(prompt_line(data, request=request))
