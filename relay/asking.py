@@ -202,7 +202,9 @@ def asked_of(body: Any, *, chat: bool) -> Asked:
         include_usage=bool(options.get("include_usage")),
         continuous_usage=bool(options.get("include_usage") and options.get("continuous_usage_stats")),
         show_ids=bool(body.get("return_token_ids")),
-        hide_thoughts=body.get("include_reasoning") is False and not body.get("logprobs"),
+        # vLLM hides ids and log probabilities with the thoughts: who asks for these gets them as vLLM gives them.
+        hide_thoughts=body.get("include_reasoning") is False
+        and not (body.get("logprobs") or body.get("return_token_ids")),
         greedy=greedy,
         seed=SystemRandom().getrandbits(SEED_BITS) if because and not greedy and body.get("seed") is None else None,
         stop=_texts(body.get("stop")),
