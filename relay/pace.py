@@ -1,6 +1,6 @@
 """Pace: how long text may wait to be joined, from how much the gateway is being handed at this moment.
 
-A gateway pays for every chunk (LiteLLM some 0.4 ms of a core). `n` answers of which none leaves more often than every
+A gateway pays for every chunk (LiteLLM 0.2 to 0.4 ms of a core). `n` answers of which none leaves more often than every
 `p` seconds are at most `n / p` chunks a second, so  p = n / chunks_per_second  keeps them below that, and p is never
 longer than `longest_seconds`. Few answers are not touched: at 500 chunks a second ten of them may each have a chunk
 every 20 ms. The pause follows from a count, not from a measurement, so it cannot swing.
