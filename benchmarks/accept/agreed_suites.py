@@ -294,6 +294,7 @@ def _failover(job: _Job) -> SuiteResult:
         agreed=job.criteria.failover,
         site=job.means.breaking,
         capacity=job.means.capacity,
+        tell=job.means.tell,
     )
 
 

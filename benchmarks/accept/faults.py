@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from benchmarks.accept.hosts import Hosts
+from benchmarks.failover.arrangements import line_of
 from benchmarks.failover.books import Book
 from benchmarks.failover.control import measured
 from benchmarks.failover.faults import AFTER_STALL_SECONDS, CRASH_GAP_SECONDS
@@ -66,6 +67,7 @@ def break_hosts(
     agreed: FailoverCriteria,
     site: Breaking,
     capacity: Capacity | None,
+    tell: Callable[[str], None],
 ) -> SuiteResult:
     """Every fault of one model, its texts held against two undisturbed runs."""
     output = Lengths(mean_tokens=min(OUTPUT_TOKENS, model.max_output_tokens), spread_ratio=0)
@@ -85,6 +87,7 @@ def break_hosts(
         control=measured(run, conditions.load(target, name="failover")),
         books=books_of(site),
         capacity=capacity,
+        tell=lambda found: tell(line_of(found)),
     )
 
 

@@ -15,7 +15,8 @@ from benchmarks.null_process import ROOT
 COMMAND_SECONDS = 300
 LEDGER_DIRECTORY = "/var/lib/relay/ledger"
 SPEND_SETTLE_SECONDS = 120.0
-OWN_WORDS = re.compile(r"^(chatcmpl-|cmpl-)|-[0-9a-f]{8}$")  # vLLM's before a client's id, the gateway's behind it
+# vLLM's before a client's id; behind it the gateway's, and the relay's where only a later engine said the first word.
+OWN_WORDS = re.compile(r"^(chatcmpl-|cmpl-)|-[0-9a-f]{8}(-leg\d+)?$")
 PROOF = "proof-"  # with it begin request ids of a gateway that proves itself (plugins/modules/generated_token.py)
 SPEND_QUERY = (
     """select request_id, prompt_tokens, completion_tokens from "LiteLLM_SpendLogs" """

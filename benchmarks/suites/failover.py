@@ -192,7 +192,8 @@ def _broken_run(
         raise trouble[0]
     if not times:
         return history, None
-    begun, done, mended = (at - history.started_at for at in times)
+    # What is still at it when our patience ends, a long roll for example, has struck until then; the load was over.
+    begun, done, mended = (at - history.started_at for at in [*times, *[time.time()] * 3][:3])
     return history, Strike(begun=begun, done=done, mended=mended)
 
 

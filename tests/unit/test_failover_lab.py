@@ -158,8 +158,9 @@ def test_the_ledger_of_the_relays_counts_what_was_completed_once(lab: Lab) -> No
 
 def test_the_spend_of_the_gateway_is_read_from_its_table(lab: Lab) -> None:
     rows = ("chatcmpl-run-1-0-0123abcd,11,7", "run-2-0-4567abcd,3,4", "cmpl-run-2-0-4567abcd,1,1", "with,comma,3,4")
+    rows += ("chatcmpl-run-3-0-0123abcd-leg2,5,6",)  # the first engine had not said a word
     lab.program.with_name("answer").write_text("\n".join(rows) + "\n")
 
-    assert {"run-1-0": (11, 7), "run-2-0": (4, 5), "with,comma": (3, 4)} == gateway_spend(
+    assert {"run-1-0": (11, 7), "run-2-0": (4, 5), "with,comma": (3, 4), "run-3-0": (5, 6)} == gateway_spend(
         lab, database_host="h1", database="litellm"
     ).read()

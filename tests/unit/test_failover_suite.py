@@ -1,6 +1,7 @@
 """The failover suite sees what breaks on living engines: failures, silences, wrong texts, false ends, false books."""
 
 import dataclasses
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,10 @@ def broken(engine: FaultProcess, directory: Path, name: str, *, books: tuple[Boo
         control=computed(CONDITIONS.load(target, name="control"), character={}),
         books=books,
     )
+
+
+def _wait(over: threading.Event) -> None:
+    over.wait(30)
 
 
 def criterion(result: SuiteResult, ending: str) -> Criterion:
@@ -191,6 +196,29 @@ def test_a_fault_that_cannot_be_staged_counts_against_the_run_and_takes_no_other
     ) == tuple(criterion for criterion in result.criteria if criterion.name.startswith("impossible"))
     assert (healed, [fault.name for fault in result.faults]) == (["impossible"], ["nothing"])
     assert result.verdict == "failed"
+
+
+def test_what_is_still_at_it_when_patience_ends_is_reported_for_as_long_as_the_load_lasted(
+    engine: FaultProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.suites.failover.THREAD_SECONDS", 0.1)
+    over = threading.Event()
+    roll = Fault(name="roll", inject=lambda: _wait(over))
+
+    try:
+        result = failover(
+            inline_runner(tmp_path),
+            Target(base_url=f"{engine.address}/v1", model="fault"),
+            faults=[roll],
+            conditions=CONDITIONS,
+        )
+    finally:
+        over.set()
+
+    (found,) = result.faults
+    assert 0 == found.failed
+    assert found.in_flight > 0
+    assert criterion(result, "it struck while requests ran").passed
 
 
 def test_a_fault_about_later_requests_need_not_meet_one_under_way(engine: FaultProcess, tmp_path: Path) -> None:
