@@ -142,6 +142,7 @@ def test_features(tmp_path: Path) -> None:
 def _measure(gateways: dict[str, Gateway], keys: dict[str, str], guard: int) -> None:
     seen = {case.name: Seen() for case in ASKED}
     for number in range(-1, ROUNDS):  # the first does what is done once
+        print(f"round {number + 1} of {ROUNDS}", flush=True)
         for case in ASKED if number % 2 else reversed(ASKED):
             gateway, key = gateways[case.without], keys.get(case.key, MASTER_KEY)
             line = Line(port=gateway.port)  # the server closes those that nobody uses for five seconds
