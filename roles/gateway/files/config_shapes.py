@@ -147,34 +147,28 @@ class RetryPolicy(Part):
     NotFoundErrorRetries: Literal[0]
 
 
+Strategy = Literal[
+    "simple-shuffle",
+    "least-busy",
+    "latency-based-routing",
+    "cost-based-routing",
+    "usage-based-routing",
+    "usage-based-routing-v2",
+]
+
+
 class RoutingGroup(Part):
     """The strategy of one model. A group of another name could be called by clients, past the access of its models."""
 
     group_name: Text
     models: Annotated[list[Text], Field(min_length=1, max_length=1)]
-    routing_strategy: Literal[
-        "simple-shuffle",
-        "least-busy",
-        "latency-based-routing",
-        "cost-based-routing",
-        "usage-based-routing",
-        "usage-based-routing-v2",
-    ]
+    routing_strategy: Strategy
 
 
 class RouterSettings(Part):
     """`router_settings`."""
 
-    routing_strategy: Literal[
-        "simple-shuffle",
-        "least-busy",
-        "latency-based-routing",
-        "cost-based-routing",
-        "usage-based-routing",
-        "usage-based-routing-v2",
-        "provider-budget-routing",
-        "lar1",
-    ]
+    routing_strategy: Literal[Strategy, "provider-budget-routing", "lar1"]
     num_retries: Count
     retry_after: Count
     timeout: PositiveSeconds
