@@ -51,3 +51,10 @@ def test_arguments_get_their_names_as_before_and_none_ask_for_none(quick: Module
     assert handler.convert_args_to_kwargs(print, ()) == {}
     assert handler.convert_args_to_kwargs(print) == {}
     assert asked == [(print, ("chat",))]
+
+
+def test_a_litellm_without_that_function_is_left_as_it_is(quick: ModuleType) -> None:
+    handler = SimpleNamespace()
+    quick.ask_only_with_arguments(handler)
+
+    assert vars(handler) == {}

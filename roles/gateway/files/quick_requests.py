@@ -35,8 +35,10 @@ def _installed(name: str) -> bool:
 
 
 def ask_only_with_arguments(handler: Any) -> None:
-    """No arguments have no names, whatever the signature is."""
-    convert: Callable[..., dict[str, object]] = handler.convert_args_to_kwargs
+    """No arguments have no names, whatever the signature is. A LiteLLM without this function is left as it is."""
+    convert: Callable[..., dict[str, object]] | None = getattr(handler, "convert_args_to_kwargs", None)
+    if convert is None:
+        return
 
     @functools.wraps(convert)
     def convert_some(original_function: Any, args: tuple[object, ...] | None = None) -> dict[str, object]:
