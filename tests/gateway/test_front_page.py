@@ -41,7 +41,7 @@ def test_anybody_may_read_the_page_and_which_models_serve(site: Site) -> None:
     assert '<tr data-model="chat">' in page.body
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert 200 == status.status
-    assert True is status.json["models"]["chat"]
+    assert status.json["models"]["chat"] is True
 
 
 def test_the_reference_of_the_interface_has_moved(site: Site) -> None:
